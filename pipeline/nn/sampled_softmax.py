@@ -30,8 +30,8 @@ def sampled_cross_entropy(
 
     # One look-up for the words and the labels: each has a gradient of the whole table's size.
     ids = torch.cat([word_W, label_N])
-    weight_WH, weight_NH = F.embedding(ids, output.weight).split([size, len(label_N)])
-    bias_W, bias_N = output.bias[ids].split([size, len(label_N)])
+    weight_WH, weight_NH = torch.tensor_split(F.embedding(ids, output.weight), [size])
+    bias_W, bias_N = torch.tensor_split(output.bias[ids], [size])
     logits_NW = F.linear(hidden_NH, weight_WH, bias_W - chance_V[word_W].log())
 
     # The label's logit replaces that of the same word, or fills one more column.
