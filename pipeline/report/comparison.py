@@ -3,15 +3,13 @@ settings, outputs and figures."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.params import Evaluation
-from pipeline.report import hyperparameters, looks, setting_tests
+from pipeline.report import cells, hyperparameters, looks, setting_tests
 from pipeline.report.document import NONE, Block, Figure, Heading, Paragraph, Table, Verbatim
 from pipeline.report.looks import Look
 from pipeline.report.results import (
@@ -19,8 +17,6 @@ from pipeline.report.results import (
     TEST,
     VALID,
     Group,
-    Result,
-    SettingResults,
     ranking_split,
     split_name,
 )
@@ -118,7 +114,7 @@ def _findings(group: Group) -> str:
     """The outcome in a sentence or two."""
     best = group.settings[0]
     others = [setting.name for setting in group.settings[1:]]
-    mean = mean_cell(best, f"{group.split}.{group.task.main}.score", "{:.2f}")
+    mean = cells.mean_score(best, f"{group.split}.{group.task.main}.score", "{:.2f}")
     score = f"{group.task.main_name} {mean}"
     if not others:
         return f"`{best.name}` is the only setting on this corpus, with {score}."
@@ -169,20 +165,21 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
 
     rows = []
     for rank, setting in enumerate(group.settings, 1):
-        cells = [
+        row = [
             str(rank),
             f"`{setting.name}`",
             setting.first.run.family,
             f"{setting.first.metric('parameters'):,}",
-            seeds_cell(setting),
-            mean_cell(setting, f"{group.split}.{task.main}.score", "{:.2f}"),
-            interval_cell(setting, decimals),
+            cells.seeds(setting),
+            cells.mean_score(setting, f"{group.split}.{task.main}.score", "{:.2f}"),
+            cells.interval(setting, decimals),
         ]
-        cells += [
-            mean_cell(setting, f"{split}.{task.main}.score", "{:.2f}") for split in further_splits
+        row += [
+            cells.mean_score(setting, f"{split}.{task.main}.score", "{:.2f}")
+            for split in further_splits
         ]
-        cells += [mean_cell(setting, key, form) for _, key, form in columns]
-        rows.append((*cells, _beaten(group, rank)))
+        row += [cells.mean_score(setting, key, form) for _, key, form in columns]
+        rows.append((*row, _beaten(group, rank)))
 
     header = (
         "",
@@ -202,20 +199,6 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
     return Table(header, tuple(rows), numbers, first=tied if len(rows) > 1 else 0)
 
 
-def interval_cell(setting: SettingResults, decimals: int) -> str:
-    """The interval over seeds and sentences; a setting with one seed has none."""
-    low, high = setting.score.low, setting.score.high
-    if low is None or high is None:
-        return NONE
-    return f"{low:.{decimals}f} to {high:.{decimals}f}"
-
-
-def seeds_cell(setting: SettingResults) -> str:
-    if setting.is_fitted:
-        return "none"
-    return str(len(setting.results)) if len(setting.results) > 1 else "one seed"
-
-
 def _beaten(group: Group, rank: int) -> str:
     """Names of the settings that the setting of this rank beats."""
     setting = group.settings[rank - 1]
@@ -233,7 +216,7 @@ def _runs(group: Group) -> list[Block]:
         return []
     main = f"{group.split}.{group.task.main}"
     rows = [
-        (f"`{result.name}`", str(result.run.seed), _estimate(result.metric(main)))
+        (f"`{result.name}`", str(result.run.seed), cells.estimate(result.metric(main)))
         for setting in group.settings
         for result in setting.results
     ]
@@ -253,7 +236,7 @@ def _further_scores(group: Group) -> list[Block]:
     if not columns:
         return []
     rows = [
-        (f"`{s.name}`", *(mean_cell(s, key, form) for _, key, form in columns))
+        (f"`{s.name}`", *(cells.mean_score(s, key, form) for _, key, form in columns))
         for s in group.settings
     ]
     header = ("setting", *(title for title, _, _ in columns))
@@ -269,11 +252,11 @@ def _label_scores(group: Group) -> list[Block]:
         for label, scores in labels.items():
             # A label may hold a dot, so that it cannot be part of a dotted key.
             of_seeds = [result.metric(f"{group.split}.labels")[label] for result in setting.results]
-            cells = [
-                _mean_of([scores[key] for scores in of_seeds], "{:.2f}")
+            row = [
+                cells.mean_of([scores[key] for scores in of_seeds], "{:.2f}")
                 for key in ("precision", "recall", "f1")
             ]
-            rows.append((f"`{setting.name}`", Verbatim(label), f"{scores['rows']:,}", *cells))
+            rows.append((f"`{setting.name}`", Verbatim(label), f"{scores['rows']:,}", *row))
     if not rows:
         return []
     header = ("setting", "label", "rows", "precision, %", "recall, %", "F1, %")
@@ -360,42 +343,3 @@ def _signatures(group: Group) -> list[Block]:
         Heading(3, f"Signatures ({group.corpus})"),
         Table(("score", "sacreBLEU's signature"), rows, (False, False)),
     ]
-
-
-def _estimate(estimate: Any) -> str:
-    """A score with its interval."""
-    if not isinstance(estimate, dict):
-        return NONE
-    return f"{estimate['score']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
-
-
-def mean_cell(setting: SettingResults, key: str, form: str) -> str:
-    """The mean of a metric over the setting's seeds, ± its standard deviation; for one seed, the
-    interval over sentences if there is one."""
-    values = setting.values(key)
-    if len(values) == 1:
-        return _number(setting.first, key, form)
-    return _mean_of(values, form) if values else NONE
-
-
-def _number(result: Result, key: str, form: str) -> str:
-    """The metric `key`, with its interval if the metrics have one: `x.low` and `x.high` for
-    `x.score`, else `<key>_low` and `<key>_high`."""
-    name = key.removesuffix(".score")
-    separator = "_" if name == key else "."
-    value = result.metric(key)
-    low, high = (result.metric(f"{name}{separator}{bound}") for bound in ("low", "high"))
-    if value is None:
-        return NONE
-    text = form.format(value)
-    if low is None or high is None:
-        return text
-    return f"{text} [{form.format(low)}, {form.format(high)}]"
-
-
-def _mean_of(values: Sequence[float], form: str) -> str:
-    text = form.format(mean(values))
-    if len(set(values)) == 1:
-        return text
-    # The deviation has the decimals of the mean, and neither its sign nor its unit.
-    return f"{text} ± {form.replace('+', '').format(stdev(values))}"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.core.errors import refuse
-from pipeline.report import comparison, results, setting_tests
+from pipeline.report import cells, results, setting_tests
 from pipeline.report.document import Block, Heading, Paragraph, Table
 from pipeline.report.results import LEVEL, Group, SettingResults
 
@@ -81,7 +81,7 @@ def _finding(group: Group, better: SettingResults, worse: SettingResults) -> str
 def _row(group: Group, setting: SettingResults) -> tuple[str, ...]:
     return (
         f"`{setting.name}`",
-        comparison.seeds_cell(setting),
-        comparison.mean_cell(setting, f"{group.split}.{group.task.main}.score", "{:.2f}"),
-        comparison.interval_cell(setting, 2 if group.task.higher_is_better else 3),
+        cells.seeds(setting),
+        cells.mean_score(setting, f"{group.split}.{group.task.main}.score", "{:.2f}"),
+        cells.interval(setting, 2 if group.task.higher_is_better else 3),
     )
