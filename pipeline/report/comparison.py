@@ -29,10 +29,6 @@ _ATTENTION = (
     "larger. The large map of a model with several heads is the mean over the heads of the last "
     "layer. The small maps show these heads one by one."
 )
-_NO_LOOK = (
-    "**The test set was not looked at** (`evaluation.test: false`): all scores, intervals and "
-    "tests below are those of the validation split."
-)
 _BOOK_BLEU = (
     "The book's BLEU scores single sentences with k = 2, on lowercased words (Dive into Deep "
     "Learning, 10.7.6)."
@@ -53,12 +49,10 @@ def document(
 
     `figures` are those of each `Group.key`. `unranked` are tasks and corpora without a section.
     `all_looks` are those in `looks_file`."""
-    blocks: list[Block] = [Heading(1, "Comparison")]
-    if not evaluation.test:
-        blocks.append(Paragraph(_NO_LOOK))
-    blocks += [
+    blocks: list[Block] = [
+        Heading(1, "Comparison"),
+        *looks.not_looked(evaluation, unranked),
         Paragraph(_how_to_read(evaluation)),
-        *(Paragraph(_without_section(task, corpus)) for task, corpus in unranked),
         *cross_validation,
     ]
     for group in groups:
@@ -85,13 +79,6 @@ def document(
         blocks += _figures(group, figures.get(group.key, []))
         blocks += _signatures(group)
     return blocks
-
-
-def _without_section(task: str, corpus: str) -> str:
-    return (
-        f"The task `{task}` on {corpus} is left out, because it has no validation score: its "
-        "benchmarks have no splits."
-    )
 
 
 def _how_to_read(evaluation: Evaluation) -> str:

@@ -12,15 +12,20 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.core.errors import describe_error, refuse
+from pipeline.core.params import Evaluation
 from pipeline.report.document import Paragraph
 from pipeline.report.results import TEST, VALID, Group, Result
 
 _MODEL = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_NO_LOOK = (
+    "**The test set was not looked at** (`evaluation.test: false`): all scores, intervals and "
+    "tests below are those of the validation split."
+)
 _EXPECTED = "what the report stage writes"
 _TODO = "Restore the file from git."
 
@@ -92,6 +97,21 @@ def of_groups(groups: Iterable[Group]) -> set[Look]:
 def _model(result: Result) -> str:
     parts = [result.metrics.get("weights"), result.run.search]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def not_looked(evaluation: Evaluation, unranked: Sequence[tuple[str, str]]) -> list[Paragraph]:
+    """Statements that the test set was not looked at, and which tasks on which corpora are
+    `unranked` for that reason; none if it was."""
+    if evaluation.test:
+        return []
+    left_out = [
+        Paragraph(
+            f"The task `{task}` on {corpus} is left out, because it has no validation score: its "
+            "benchmarks have no splits."
+        )
+        for task, corpus in unranked
+    ]
+    return [Paragraph(_NO_LOOK), *left_out]
 
 
 def count(group: Group, looks: Collection[Look], path: Path) -> Paragraph:

@@ -144,7 +144,7 @@ def _ranking(
     corpus = describe.locked_params(stages, f"evaluate@{name}").get(f"corpora.{block['corpus']}")
     text = (corpus or {}).get("text") or {}
     task = config.named_module("pipeline.scoring.tasks", block["task"], f"runs.{name}.task")
-    split = "valid" if metrics and "test" not in metrics else "test"
+    split = "valid" if "valid" in metrics and "test" not in metrics else "test"
     main = metrics.get("ranked_by") or task.scoring(bool(text.get("lowercase"))).main
     return describe.mlflow_name(split, *str(main).split("."), "score")
 

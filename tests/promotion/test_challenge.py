@@ -333,12 +333,15 @@ def test_with_no_champion_or_nothing_new_no_stage_is_run(
 
 
 def test_no_champion_is_chosen_without_test_scores(
-    project: Project, against, edited, launched
+    project: Project, against, tmp_path: Path, launched
 ) -> None:
     own, tokens = project.contender("birnn"), only(project.corpus("toy_reviews"))
-    edited(project.root, "evaluation.test", False)
+    content = yaml.safe_load(project.params.read_text(encoding="utf-8"))
+    content["evaluation"]["test"] = False
+    tuning = tmp_path / "params.yaml"
+    tuning.write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(UserError) as raised:
-        against(None, own, tokens)
+        against(None, replace(own, params=tuning), tokens)
     assert str(raised.value) == (
         "evaluation.test: got false; expected true, as a champion is chosen by test scores. Set "
         "it, and run `dvc repro`."

@@ -400,6 +400,9 @@ def test_the_mean_is_of_the_score_that_ranks(project: Path) -> None:
         metrics = {"ranked_by": ranked_by} if ranked_by else {}
         block = block_of(1, task="translation")
         assert run_outputs._ranking(stages, "nmt-1", block, metrics) == expected
+        # Tuning computes no test scores.
+        tuned = run_outputs._ranking(stages, "nmt-1", block, metrics | {"valid": {}})
+        assert tuned == expected.replace("test/", "valid/")
 
 
 @pytest.mark.long
