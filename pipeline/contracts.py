@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import pyarrow as pa
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.text.specials import BOS, EOS, PAD, UNK
 
@@ -197,6 +197,8 @@ class Task(Protocol):
 
 class LanguageModel(Protocol):
     """Next-token prediction over a stream, with a state that is carried across windows."""
+
+    output: nn.Linear  # the last layer, which `project` applies
 
     def hidden(self, ids_BT: Tensor, state: Any) -> tuple[Tensor, Any]:
         """hidden_BTH after each id, and the state (None or a tuple of tensors) after the last."""

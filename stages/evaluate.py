@@ -1,5 +1,5 @@
 """Score one run's predictions: metrics with intervals, every row's share of them, and the data of
-its plots."""
+its plots. With `evaluation.test: false` valid is the only split."""
 
 import argparse
 import csv
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.core import params, stage_arguments, tables
 from pipeline.core.atomic import atomic_dir, atomic_file
+from pipeline.core.digest import file_digest
 from pipeline.core.errors import exit_with, read_json, refuse
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.d2l_bleu import d2l_bleu
@@ -29,7 +30,7 @@ def main() -> None:
     for option, help_text in (
         ("--params", None),
         ("--predictions", "likelihoods, answers and samples of the run"),
-        ("--model", "config.json and history.parquet of the run"),
+        ("--model", "weights, config.json and history.parquet of the run"),
         ("--tokens", "the references, one table per split"),
         ("--out", "folder for the rows' scores"),
         ("--metrics", "JSON file for the scores"),
@@ -44,7 +45,7 @@ def main() -> None:
     name = arguments.run
     run = params.run(arguments.params, name)
     evaluation = params.evaluation(arguments.params)
-    splits = _splits(arguments.tokens)
+    splits = _splits(arguments.tokens, evaluation.test)
     text = text_config(arguments.params, run.corpus)
     tokenizer, warning = bleu_tokenizer(arguments.params, run.corpus, arguments.tokens)
     task = load_scoring(arguments.params, name, run, tokenizer)
@@ -59,13 +60,16 @@ def main() -> None:
 
     metrics = {"run": name, "family": run.family, "task": run.task, "corpus": run.corpus}
     metrics |= {key: model[key] for key in ("parameters", "best_step") if key in model}
+    # The report counts the models that were scored on a test set by their weights.
+    weights = arguments.model / "model.safetensors"
+    metrics |= {"weights": file_digest(weights, "sha256")} if weights.exists() else {}
     lengths = []
     notes = [warning]
     with atomic_dir(arguments.out) as scores:
         for split in splits:
             table = task.rows(inputs, split)
-            # The first split is test: its references decide which score ranks the run.
-            if split == "test":
+            # The references of the first split decide which score ranks the run.
+            if split == splits[0]:
                 task, reason = task.select_scoring(table)
                 notes.append(reason)
                 metrics |= {"ranked_by": task.main} if reason else {}
@@ -73,7 +77,7 @@ def main() -> None:
 
             bootstrap = Bootstrap.of(evaluation, run.corpus, split)
             metrics[split] = task.summary(table, bootstrap, limits.get(split, {}))
-            if split != "valid":
+            if split != "valid" or not evaluation.test:
                 lengths += [{"split": split, **row} for row in task.by_length(table, bootstrap)]
 
         if task.d2l_bleu:
@@ -94,16 +98,19 @@ def main() -> None:
         file.write_text(content + "\n", encoding="utf-8")
 
 
-def _splits(tokens: Path) -> list[str]:
-    """Every split to score, test first and valid last."""
+def _splits(tokens: Path, test: bool) -> list[str]:
+    """Every split to score, test first and valid last; valid alone without `test`."""
     splits = {file.stem for file in tokens.glob("*.parquet")} - _UNSCORED
-    if "test" not in splits:
+    required = "test" if test else "valid"
+    if required not in splits:
         raise refuse(
             str(tokens),
             f"the splits {', '.join(sorted(splits)) or 'none'}",
-            "a test split",
+            f"a {required} split",
             "Run `dvc repro`.",
         )
+    if not test:
+        return ["valid"]
     return sorted(splits, key=lambda split: (split == "valid", split != "test", split))
 
 

@@ -1,4 +1,5 @@
-"""Predict every split but train, and the corpus's samples, with a trained run.
+"""Predict every split but train, and the corpus's samples, with a trained run. With
+`evaluation.test: false` valid is the only split.
 
 The outputs depend on the task: see `pipeline/predictions/<task>.py`.
 """
@@ -31,6 +32,7 @@ def main() -> None:
         arguments.vocab,
         samples,
         device,
+        params.evaluation(arguments.params).test,
     )
     with atomic_dir(arguments.out) as out:
         task.predict(request, out)

@@ -1,5 +1,5 @@
-"""Compare the settings of params.yaml: a Markdown table, a self-contained HTML page, figures, and
-a summary for `dvc metrics`."""
+"""Compare the settings of params.yaml: a Markdown table, a self-contained HTML page, figures, a
+summary for `dvc metrics`, and the count of looks at test sets."""
 
 import argparse
 from pathlib import Path
@@ -16,6 +16,7 @@ from pipeline.report import (
     curves,
     document,
     folds,
+    looks,
     results,
     summary,
     vectors,
@@ -36,11 +37,13 @@ def main() -> None:
         ("--comparison", "Markdown file to write"),
         ("--page", "HTML file to write"),
         ("--figures", "folder for the figures"),
+        ("--looks", "CSV file of the looks at test sets, to which those of these runs are added"),
     ):
         parser.add_argument(option, type=Path, required=True, help=help_text)
     arguments = parser.parse_args()
 
     groups = results.groups(arguments.params, arguments.metrics, arguments.scores)
+    all_looks = looks.read(arguments.looks) | looks.of_groups(groups)
     with atomic_dir(arguments.figures) as folder:
         files = {group.key: _draw(group, arguments, folder) for group in groups}
     figures = {
@@ -51,8 +54,17 @@ def main() -> None:
     evaluation = params.evaluation(arguments.params)
     cross_validation = folds.several_folds(groups, arguments.params)
     blocks = comparison.document(
-        groups, evaluation, arguments.predictions, figures, cross_validation
+        groups,
+        evaluation,
+        arguments.predictions,
+        figures,
+        cross_validation,
+        results.unranked(arguments.params),
+        all_looks,
+        arguments.looks,
     )
+    with atomic_file(arguments.looks) as file:
+        file.write_text(looks.to_csv(all_looks), encoding="utf-8")
     with atomic_file(arguments.summary) as file:
         file.write_text(summary.to_json(groups), encoding="utf-8")
     with atomic_file(arguments.comparison) as file:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cli.run_names import first_run
-from pipeline.core import config
+from pipeline.core import config, params
 from pipeline.core.errors import printable, refuse
 from pipeline.tracking import lineage
 from pipeline.tracking.versions import ChampionPeriod, Version
@@ -43,6 +43,7 @@ def _present(root: Path, run: str) -> Version:
             f"a run, one of {', '.join(runs)}, or a registered model and a version",
             "See `seqline champions`.",
         )
+    params.require_test(root / "params.yaml")
     return registry.version_of_run(root, name)
 
 

@@ -1,31 +1,51 @@
-"""`seqline compare`: decide between two trained runs as the promotion would."""
+"""`seqline compare`: test two settings, or decide between two trained runs as the promotion
+would."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from pipeline.cli.arguments import print_escaped
-from pipeline.cli.run_names import run_of
+from pipeline.cli.run_names import run_of, setting_names
 
-HELP = "show whether one trained run would replace another as champion, and why; promote nothing"
+HELP = "compare two settings over their seeds, or decide which of two trained runs is champion"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the subcommand's parser."""
-    parser.add_argument(
-        "champion", metavar="RUN", help="the one to beat: a run, or a setting for its first run"
+    parser.description = (
+        "Two settings: test whether their scores differ, over seeds and test sentences. Two runs: "
+        "show whether the second would replace the first as champion, and why. Nothing is promoted."
     )
-    parser.add_argument("challenger", metavar="RUN", help="another run of the same task and corpus")
+    parser.add_argument("first", metavar="NAME", help="a setting; or a run, the one to beat")
+    parser.add_argument(
+        "second", metavar="NAME", help="another setting or run of the same task and corpus"
+    )
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
-    """Print the decision as Markdown."""
+    """Print the test or the decision as Markdown."""
+    names = (arguments.first, arguments.second)
+    if all(name in setting_names(root) for name in names):
+        text = _settings(root, names)
+    else:
+        text = _runs(root, *(run_of(root, name, "NAME") for name in names))
+    print_escaped(text.rstrip("\n"))
+
+
+def _settings(root: Path, names: tuple[str, str]) -> str:
+    from pipeline.dag.paths import RunPaths
+    from pipeline.report import document, pair
+
+    paths = RunPaths(root)
+    metrics, scores = (paths.shared("report", option) for option in ("metrics", "scores"))
+    blocks = pair.compare(root / "params.yaml", metrics, scores, names, "NAME")
+    return document.markdown(blocks, root)
+
+
+def _runs(root: Path, champion: str, challenger: str) -> str:
     from pipeline.promotion import trained_runs
 
     if sys.stderr.isatty():
         print("computing predictions that are missing: seconds for small models", file=sys.stderr)
-    champion, challenger = (
-        run_of(root, name, "RUN") for name in (arguments.champion, arguments.challenger)
-    )
-    decision = trained_runs.compare(root, champion, challenger)
-    print_escaped(decision.markdown().rstrip("\n"))
+    return trained_runs.compare(root, champion, challenger).markdown()

@@ -10,10 +10,16 @@ from pipeline.core.errors import refuse
 def first_run(root: Path, name: str) -> str | None:
     """The run called `name`, or the first run of the setting called `name`; None if there is
     neither."""
-    runs: dict[str, dict[str, Any]] = config.section(root / "params.yaml", "runs")
+    runs = _runs(root)
     if name in runs:
         return name
     return next((run for run, block in runs.items() if block.get("setting") == name), None)
+
+
+def setting_names(root: Path) -> list[str]:
+    """The settings that have runs, without those that a run is called like."""
+    runs = _runs(root)
+    return [name for name in _settings(runs) if name not in runs]
 
 
 def run_of(root: Path, name: str, where: str) -> str:
@@ -21,7 +27,16 @@ def run_of(root: Path, name: str, where: str) -> str:
     run = first_run(root, name)
     if run is not None:
         return run
-    runs: dict[str, dict[str, Any]] = config.section(root / "params.yaml", "runs")
-    settings = dict.fromkeys(str(block.get("setting")) for block in runs.values())
+    runs = _runs(root)
+    settings = _settings(runs)
     todo = config.nearest(name, [*settings, *runs])
     raise refuse(where, name, "a setting or a run, one of " + ", ".join(settings), todo)
+
+
+def _runs(root: Path) -> dict[str, dict[str, Any]]:
+    runs: dict[str, dict[str, Any]] = config.section(root / "params.yaml", "runs")
+    return runs
+
+
+def _settings(runs: dict[str, dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(str(block.get("setting")) for block in runs.values()))

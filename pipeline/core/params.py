@@ -48,11 +48,15 @@ class Compute:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """Number of resamples for every interval and paired test, and the level of the intervals."""
+    """Number of resamples for every interval and paired test, and the level of the intervals.
+
+    `test`: whether splits other than valid are predicted and scored. False is for tuning, which
+    must not look at the test set."""
 
     bootstrap: int
     confidence: float
     seed: int
+    test: bool
 
     def __post_init__(self) -> None:
         if self.bootstrap < 1:
@@ -321,3 +325,14 @@ def compute(path: Path) -> Compute:
 def evaluation(path: Path) -> Evaluation:
     """Load the section `evaluation` of the params file."""
     return config.load(Evaluation, config.section(path, "evaluation"), "evaluation")
+
+
+def require_test(path: Path) -> None:
+    """UserError if the params file forbids test scores, which decide on a champion."""
+    if not evaluation(path).test:
+        raise refuse(
+            "evaluation.test",
+            "false",
+            "true, as a champion is chosen by test scores",
+            "Set it, and run `dvc repro`.",
+        )

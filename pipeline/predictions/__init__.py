@@ -3,9 +3,10 @@
 It exports `predict(request, out)` for the predict stage, and for serving `load_predictor(run)` and
 PARAMS, the `params` that a request may have: whole numbers with their smallest and largest value.
 
-Every task writes a table per split other than train (`likelihood_<split>.parquet`, ...), and
-`samples.parquet`. Only `pipeline/scoring/tasks/<task>.py` and the report read what
-`pipeline/predictions/<task>.py` writes. This module has the code that several tasks share."""
+Every task writes a table per split other than train (`likelihood_<split>.parquet`, ...), for valid
+alone if `evaluation.test` is false, and `samples.parquet`. Only `pipeline/scoring/tasks/<task>.py`
+and the report read what `pipeline/predictions/<task>.py` writes. This module has the code that
+several tasks share."""
 
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,7 +46,7 @@ _MAX_SHOWN = 60  # characters of an invalid text in a message
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
     """A run to predict with: its block (`where` is the block's name in messages), the folders to
-    read, and the sample sentences."""
+    read, and the sample sentences. `test`: predict all splits, and not valid alone."""
 
     run: params.Run
     where: str
@@ -54,10 +55,14 @@ class PredictionRequest:
     vocab: Path
     samples: tuple[params.Sample, ...]
     device: torch.device
+    test: bool
 
     def splits(self) -> list[str]:
-        """All splits other than train; UserError if there is none."""
+        """All splits other than train, or valid alone without `test`; UserError if there is
+        none."""
         splits = sorted({file.stem for file in self.encoded.glob("*.parquet")} - {"train"})
+        if not self.test:
+            splits = [split for split in splits if split == "valid"]
         if not splits:
             raise refuse(
                 str(self.encoded),
@@ -200,6 +205,7 @@ class TrainedRun:
             vocab=self.vocab,
             samples=(),
             device=devices.choose(self.device, "compute.device"),
+            test=False,
         )
 
 

@@ -36,18 +36,16 @@ _ROWS = 4096  # hypotheses that are decoded to text at a time
 
 
 def predict(request: PredictionRequest, out: Path) -> None:
-    """Write `likelihood_<split>.parquet` for each split, `hypotheses_<split>.parquet` for each
-    other than valid, `samples.parquet` and, for an attentive model, `attention.parquet`."""
+    """Write `likelihood_<split>.parquet` and `hypotheses_<split>.parquet` for each split,
+    `samples.parquet` and, for an attentive model, `attention.parquet`."""
     session = request.session()
     for split in request.splits():
         table = score_split(request, session, split, out)
-
-        if split != "valid":
-            prompts = session.task.prompts(table, session.device)
-            results = search_rows(session, prompts, table["row"].to_numpy())
-            with tables.writer(out / f"hypotheses_{split}.parquet", tables.HYPOTHESES) as file:
-                for batch in hypotheses(session, results):
-                    file.write_batch(batch)
+        prompts = session.task.prompts(table, session.device)
+        results = search_rows(session, prompts, table["row"].to_numpy())
+        with tables.writer(out / f"hypotheses_{split}.parquet", tables.HYPOTHESES) as file:
+            for batch in hypotheses(session, results):
+                file.write_batch(batch)
 
     write_samples(session, request.samples, out)
 

@@ -65,7 +65,9 @@ def challenge(
     champion must beat.
 
     A challenger that cannot be compared is not promoted, and the decision has the reason. A stage
-    that fails raises UserError with its log."""
+    that fails raises UserError with its log; so does a params file by which no test score may be
+    computed."""
+    params.require_test(challenger.params)
     decision = _against_champion(
         root, champion, challenger, tokens, settings, work, launch, ledger or Uncounted(settings)
     )

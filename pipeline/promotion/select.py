@@ -3,7 +3,7 @@
 The test split must not choose. The best of twenty equal runs on the test set looks better than the
 champion by luck alone, and a test that does not know of the other nineteen finds it significant far
 more often than its level says. Runs of one configuration with different seeds are contenders like
-any other. A translator is chosen by perplexity, since the valid split is not decoded."""
+any other. A translator is chosen by perplexity, which does not depend on the search."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

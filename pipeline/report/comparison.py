@@ -1,7 +1,7 @@
 """The comparison as a document: for each task and corpus the ranking, the paired tests, the
 settings, outputs and figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -11,9 +11,19 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.params import Evaluation
-from pipeline.report import hyperparameters, setting_tests
+from pipeline.report import hyperparameters, looks, setting_tests
 from pipeline.report.document import NONE, Block, Figure, Heading, Paragraph, Table, Verbatim
-from pipeline.report.results import LEVEL, SPLIT, Group, Result, SettingResults
+from pipeline.report.looks import Look
+from pipeline.report.results import (
+    LEVEL,
+    TEST,
+    VALID,
+    Group,
+    Result,
+    SettingResults,
+    ranking_split,
+    split_name,
+)
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.d2l_bleu import d2l_bleu
 from pipeline.scoring.tasks import Column
@@ -22,6 +32,10 @@ _ATTENTION = (
     "Attention weights of the samples: input words across, output words downwards; darker is "
     "larger. The large map of a model with several heads is the mean over the heads of the last "
     "layer. The small maps show these heads one by one."
+)
+_NO_LOOK = (
+    "**The test set was not looked at** (`evaluation.test: false`): all scores, intervals and "
+    "tests below are those of the validation split."
 )
 _BOOK_BLEU = (
     "The book's BLEU scores single sentences with k = 2, on lowercased words (Dive into Deep "
@@ -35,13 +49,20 @@ def document(
     predictions: Path,
     figures: Mapping[str, list[Figure]],
     cross_validation: Sequence[Block],
+    unranked: Sequence[tuple[str, str]],
+    all_looks: Collection[Look],
+    looks_file: Path,
 ) -> list[Block]:
     """All blocks of the report: how to read it, `cross_validation`, then a section per group.
 
-    `figures` are those of each `Group.key`."""
-    blocks: list[Block] = [
-        Heading(1, "Comparison"),
+    `figures` are those of each `Group.key`. `unranked` are tasks and corpora without a section.
+    `all_looks` are those in `looks_file`."""
+    blocks: list[Block] = [Heading(1, "Comparison")]
+    if not evaluation.test:
+        blocks.append(Paragraph(_NO_LOOK))
+    blocks += [
         Paragraph(_how_to_read(evaluation)),
+        *(Paragraph(_without_section(task, corpus)) for task, corpus in unranked),
         *cross_validation,
     ]
     for group in groups:
@@ -52,6 +73,7 @@ def document(
             *_baseline(group),
             _ranking(group, evaluation),
             *setting_tests.detectable_difference(group),
+            looks.count(group, all_looks, looks_file),
         ]
         blocks += [Paragraph(f"Note: {note}.") for note in group.notes]
         blocks.append(Paragraph(group.task.meaning))
@@ -69,13 +91,21 @@ def document(
     return blocks
 
 
+def _without_section(task: str, corpus: str) -> str:
+    return (
+        f"The task `{task}` on {corpus} is left out, because it has no validation score: its "
+        "benchmarks have no splits."
+    )
+
+
 def _how_to_read(evaluation: Evaluation) -> str:
+    split = split_name(ranking_split(evaluation))
     return (
         "A setting is a model with its hyperparameters. It is trained with several seeds, and its "
-        f"score is the mean over them on the {SPLIT} split, ± the standard deviation over them. "
-        f"The {evaluation.confidence:.0%} interval covers both the seeds and the test sentences: "
-        "another mean is expected in it if the setting were trained with other seeds and scored on "
-        "other sentences. "
+        f"score is the mean over them on the {split} split, ± the standard deviation over them. "
+        f"The {evaluation.confidence:.0%} interval covers both the seeds and the {split} "
+        "sentences: another mean is expected in it if the setting were trained with other seeds "
+        "and scored on other sentences. "
         "**better than** lists the settings that a setting beats significantly, over seeds and "
         f"sentences: a t-test at p < {LEVEL}, corrected for the number of pairs (Holm 1979), whose "
         "error rate was measured by simulation. "
@@ -88,7 +118,8 @@ def _findings(group: Group) -> str:
     """The outcome in a sentence or two."""
     best = group.settings[0]
     others = [setting.name for setting in group.settings[1:]]
-    score = f"{group.task.main_name} {_mean(best, f'{SPLIT}.{group.task.main}.score', '{:.2f}')}"
+    mean = mean_cell(best, f"{group.split}.{group.task.main}.score", "{:.2f}")
+    score = f"{group.task.main_name} {mean}"
     if not others:
         return f"`{best.name}` is the only setting on this corpus, with {score}."
     if not best.supports_claims:
@@ -124,23 +155,15 @@ def _baseline(group: Group) -> list[Block]:
 
 def _ranking(group: Group, evaluation: Evaluation) -> Table:
     task = group.task
-    # Splits other than test and valid that have the main score.
-    splits = {
-        name: value
-        for result in group.results
-        for name, value in result.metrics.items()
-        if isinstance(value, dict)
-    }
-    further_splits = sorted(
-        name
-        for name, value in splits.items()
-        if name not in (SPLIT, "valid") and task.main in value
-    )
+    scored = {split for result in group.results for split in result.scored_splits(task.main)}
+    # The validation score is next to the test score; then come the further splits, by name.
+    further_splits = [VALID] if VALID in scored and group.split == TEST else []
+    further_splits += sorted(scored - {TEST, VALID})
     columns = _present(group, task.columns)
     interval = f"{evaluation.confidence:.0%} interval"
     is_of_score = task.difference == task.main_title
     titles = [interval if is_of_score else f"{interval}, {task.difference}"]
-    titles += [f"{task.main_title}, {split}" for split in further_splits]
+    titles += [f"{task.main_title}, {split_name(split)}" for split in further_splits]
     titles += [title for title, _, _ in columns]
     decimals = 2 if task.higher_is_better else 3
 
@@ -151,14 +174,14 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
             f"`{setting.name}`",
             setting.first.run.family,
             f"{setting.first.metric('parameters'):,}",
-            _seeds(setting),
-            _mean(setting, f"{SPLIT}.{task.main}.score", "{:.2f}"),
-            _interval(setting, decimals),
+            seeds_cell(setting),
+            mean_cell(setting, f"{group.split}.{task.main}.score", "{:.2f}"),
+            interval_cell(setting, decimals),
         ]
         cells += [
-            _mean(setting, f"{split}.{task.main}.score", "{:.2f}") for split in further_splits
+            mean_cell(setting, f"{split}.{task.main}.score", "{:.2f}") for split in further_splits
         ]
-        cells += [_mean(setting, key, form) for _, key, form in columns]
+        cells += [mean_cell(setting, key, form) for _, key, form in columns]
         rows.append((*cells, _beaten(group, rank)))
 
     header = (
@@ -179,7 +202,7 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
     return Table(header, tuple(rows), numbers, first=tied if len(rows) > 1 else 0)
 
 
-def _interval(setting: SettingResults, decimals: int) -> str:
+def interval_cell(setting: SettingResults, decimals: int) -> str:
     """The interval over seeds and sentences; a setting with one seed has none."""
     low, high = setting.score.low, setting.score.high
     if low is None or high is None:
@@ -187,7 +210,7 @@ def _interval(setting: SettingResults, decimals: int) -> str:
     return f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
-def _seeds(setting: SettingResults) -> str:
+def seeds_cell(setting: SettingResults) -> str:
     if setting.is_fitted:
         return "none"
     return str(len(setting.results)) if len(setting.results) > 1 else "one seed"
@@ -208,7 +231,7 @@ def _runs(group: Group) -> list[Block]:
     """The main score of every run, with the interval over test sentences alone."""
     if all(len(setting.results) == 1 for setting in group.settings):
         return []
-    main = f"{SPLIT}.{group.task.main}"
+    main = f"{group.split}.{group.task.main}"
     rows = [
         (f"`{result.name}`", str(result.run.seed), _estimate(result.metric(main)))
         for setting in group.settings
@@ -218,7 +241,10 @@ def _runs(group: Group) -> list[Block]:
     return [
         Heading(3, f"Runs ({group.corpus})"),
         Table(header, tuple(rows), (False, True, True)),
-        Paragraph("Brackets cover the test sentences, for the one model that the seed gave."),
+        Paragraph(
+            f"Brackets cover the {group.split_name} sentences, for the one model that the seed "
+            "gave."
+        ),
     ]
 
 
@@ -227,7 +253,8 @@ def _further_scores(group: Group) -> list[Block]:
     if not columns:
         return []
     rows = [
-        (f"`{s.name}`", *(_mean(s, key, form) for _, key, form in columns)) for s in group.settings
+        (f"`{s.name}`", *(mean_cell(s, key, form) for _, key, form in columns))
+        for s in group.settings
     ]
     header = ("setting", *(title for title, _, _ in columns))
     table = Table(header, tuple(rows), (False, *[True] * len(columns)))
@@ -238,10 +265,10 @@ def _label_scores(group: Group) -> list[Block]:
     """Precision, recall and F1 of every label, where there are labels."""
     rows = []
     for setting in group.settings:
-        labels = setting.first.metric(f"{SPLIT}.labels") or {}
+        labels = setting.first.metric(f"{group.split}.labels") or {}
         for label, scores in labels.items():
             # A label may hold a dot, so that it cannot be part of a dotted key.
-            of_seeds = [result.metric(f"{SPLIT}.labels")[label] for result in setting.results]
+            of_seeds = [result.metric(f"{group.split}.labels")[label] for result in setting.results]
             cells = [
                 _mean_of([scores[key] for scores in of_seeds], "{:.2f}")
                 for key in ("precision", "recall", "f1")
@@ -256,7 +283,7 @@ def _label_scores(group: Group) -> list[Block]:
 
 def _present(group: Group, columns: Sequence[Column]) -> list[Column]:
     """Columns in which some run has a value; their keys start at the top of the metrics."""
-    full = [(title, f"{SPLIT}.{key}", form) for title, key, form in columns]
+    full = [(title, f"{group.split}.{key}", form) for title, key, form in columns]
     return [
         (title, key, form)
         for title, key, form in full
@@ -321,7 +348,7 @@ def _figures(group: Group, figures: Sequence[Figure]) -> list[Block]:
 
 def _signatures(group: Group) -> list[Block]:
     """sacreBLEU's signatures, which are the same for every run."""
-    scores = group.results[0].metric(SPLIT) or {}
+    scores = group.results[0].metric(group.split) or {}
     rows = tuple(
         (name, f"`{value['signature']}`")
         for name, value in scores.items()
@@ -342,9 +369,9 @@ def _estimate(estimate: Any) -> str:
     return f"{estimate['score']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
 
 
-def _mean(setting: SettingResults, key: str, form: str) -> str:
+def mean_cell(setting: SettingResults, key: str, form: str) -> str:
     """The mean of a metric over the setting's seeds, ± its standard deviation; for one seed, the
-    interval over test sentences if there is one."""
+    interval over sentences if there is one."""
     values = setting.values(key)
     if len(values) == 1:
         return _number(setting.first, key, form)

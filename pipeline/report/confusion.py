@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.report.results import SPLIT, Group, SettingResults
+from pipeline.report.results import Group, SettingResults
 from pipeline.report.style import INK, QUIET, save_figure
 
 _COLUMNS = 4  # panels side by side
@@ -17,7 +17,7 @@ _MAX_WRITTEN = 12  # labels up to which every cell shows its share
 def matrices(group: Group, plots: Path, out: Path) -> bool:
     """Draw a panel per setting, in order of rank, with the labels sorted by name and the counts of
     all seeds added; return False if no setting has labels."""
-    confusion = {setting.name: _added(setting) for setting in group.settings}
+    confusion = {setting.name: _added(setting, group.split) for setting in group.settings}
     if not any(confusion.values()):
         return False
     labels = sorted({label for counts in confusion.values() for label in counts})
@@ -54,11 +54,11 @@ def matrices(group: Group, plots: Path, out: Path) -> bool:
     return True
 
 
-def _added(setting: SettingResults) -> dict[str, dict[str, int]]:
-    """Confusion counts summed over the setting's seeds."""
+def _added(setting: SettingResults, split: str) -> dict[str, dict[str, int]]:
+    """Confusion counts of the split, summed over the setting's seeds."""
     added: dict[str, dict[str, int]] = {}
     for result in setting.results:
-        for true, counts in (result.metric(f"{SPLIT}.confusion") or {}).items():
+        for true, counts in (result.metric(f"{split}.confusion") or {}).items():
             row = added.setdefault(true, {})
             for label, count in counts.items():
                 row[label] = row.get(label, 0) + count

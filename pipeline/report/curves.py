@@ -9,10 +9,11 @@ from statistics import mean
 from typing import Any
 
 from pipeline.core.errors import describe_error, refuse
-from pipeline.report.results import SPLIT, Group, SettingResults
+from pipeline.report.results import TEST, VALID, Group, SettingResults
 from pipeline.report.style import QUIET, hues, name_lines, save_figure, upper_first
 
 HISTORY = "history.csv"  # the only file that has rows for every run
+_RANKING = {TEST, VALID}  # of both, by_length.csv has the one that ranks
 
 Rows = list[dict[str, str]]
 Points = list[tuple[float, float]]
@@ -172,7 +173,7 @@ def _with_band(axes: Any, band: "Band", of_seeds: Sequence[Rows], split: str, co
         low = [float(row["low"]) for row in rows]
         high = [float(row["high"]) for row in rows]
         axes.vlines(x, low, high, color=color, alpha=0.28, linewidth=1.4)
-    face = color if split == SPLIT else "white"  # hollow markers for further splits
+    face = color if split in _RANKING else "white"  # hollow markers for further splits
     axes.plot(
         x,
         [value for _, value in band.mean],
@@ -186,10 +187,10 @@ def _with_band(axes: Any, band: "Band", of_seeds: Sequence[Rows], split: str, co
 
 def _mark_splits(axes: Any, rows: Rows) -> None:
     """Shade and name the part of the axis that only a further split covers."""
-    longest = max((int(row["to"]) for row in rows if row["split"] == SPLIT), default=0)
+    longest = max((int(row["to"]) for row in rows if row["split"] in _RANKING), default=0)
 
     # Do not mark a split that starts in the lower half of the test split's lengths.
-    for split in sorted({row["split"] for row in rows} - {SPLIT}):
+    for split in sorted({row["split"] for row in rows} - _RANKING):
         starts = min(int(row["from"]) for row in rows if row["split"] == split)
         if starts > longest // 2:
             edge = max(starts, longest) - 0.5 if starts > longest else starts - 0.5

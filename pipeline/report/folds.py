@@ -7,11 +7,11 @@ from statistics import mean, stdev
 
 from pipeline.core import config
 from pipeline.report.document import Block, Heading, Paragraph, Table
-from pipeline.report.results import SPLIT, Group, SettingResults
+from pipeline.report.results import Group, SettingResults
 
 _FOLDS = (
     "Runs that differ only in the fold that is held out are one setting, cross-validated. "
-    "Every fold is the test set once, and the mean over the folds is the setting's score. "
+    "Every fold is the {} set once, and the mean over the folds is the setting's score. "
     "The deviation is that between folds. "
     "It says less about chance than that of independent samples, because the training texts of "
     "the folds overlap."
@@ -36,7 +36,8 @@ def several_folds(groups: Sequence[Group], file: Path) -> list[Block]:
             repeated = {name: ss for name, ss in folds_by_setting.items() if len(ss) > 1}
             if repeated:
                 title = f"{first.task.title}, cross-validated ({corpora[0]} to {corpora[-1]})"
-                blocks += [Heading(2, title), _table(first, repeated, folds), Paragraph(_FOLDS)]
+                blocks += [Heading(2, title), _table(first, repeated, folds)]
+                blocks.append(Paragraph(_FOLDS.format(first.split_name)))
     return blocks
 
 
@@ -62,9 +63,9 @@ def fold_corpora(file: Path) -> list[tuple[int, list[str]]]:
 def _table(group: Group, repeated: Mapping[str, Sequence[SettingResults]], folds: int) -> Table:
     """A row for each setting, the best mean first: the mean over its folds of the mean over each
     fold's seeds."""
-    main = f"{SPLIT}.{group.task.main}.score"
+    main = f"{group.split}.{group.task.main}.score"
     scores = [(group.task.main_title, main, "{:.2f}")]
-    scores += [(title, f"{SPLIT}.{key}", form) for title, key, form in group.task.columns[:1]]
+    scores += [(title, f"{group.split}.{key}", form) for title, key, form in group.task.columns[:1]]
     by_fold = {
         name: {
             key: [mean(s.values(key)) for s in settings if s.values(key)] for _, key, _ in scores

@@ -1,7 +1,7 @@
 """Data of the report: the settings of `params.yaml` with the scores of their runs, grouped by task
 and corpus, ranked and compared in pairs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,10 +18,10 @@ from pipeline.scoring.significance import Bootstrap, Pair, pairs
 from pipeline.scoring.tasks import Scoring, load_scoring, promotion, text_config
 from pipeline.text.tokens import Text
 
-SPLIT = "test"  # the split that ranks the runs
+TEST, VALID = "test", "valid"  # the splits that can rank the settings
 LEVEL = 0.05  # of significance
 # Metrics that are not numbers, and the keys of a score with its interval.
-_NO_NUMBERS = {"run", "family", "task", "corpus", "ranked_by", "notes", "signature"}
+_NO_NUMBERS = {"run", "family", "task", "corpus", "weights", "ranked_by", "notes", "signature"}
 _ESTIMATE = {"score", "low", "high"}
 
 
@@ -39,6 +39,14 @@ class Result:
         for key in dotted.split("."):
             value = value.get(key) if isinstance(value, dict) else None
         return value
+
+    def scored_splits(self, main: str) -> list[str]:
+        """The splits with the score `main`, in the order of the metrics."""
+        return [
+            name
+            for name, value in self.metrics.items()
+            if isinstance(value, dict) and main in value
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +79,14 @@ class SettingResults:
 class Group:
     """The settings of one task on one corpus, the best first; `text` is the corpus's block `text`.
 
+    `split` ranks them: `TEST`, or `VALID` if the test set is not to be looked at.
     `pairs` has the test of every pair of settings that support claims. `model_pairs` compares the
     first runs of all settings, as models; it is empty if all settings support claims.
     `untested` says which pairs cannot be compared, and why."""
 
     task: Scoring
     corpus: str
+    split: str
     text: Text
     settings: tuple[SettingResults, ...]
     pairs: tuple[SettingPair, ...]
@@ -91,6 +101,11 @@ class Group:
     @property
     def key(self) -> str:
         return f"{self.settings[0].first.run.task}_{self.corpus}"
+
+    @property
+    def split_name(self) -> str:
+        """The name of the split in sentences: "test" or "validation"."""
+        return split_name(self.split)
 
     @property
     def notes(self) -> list[str]:
@@ -113,30 +128,62 @@ class Group:
         return [setting.name for setting in self.settings if setting.name in beaten]
 
 
-def groups(file: Path, metrics: Path, scores: Path) -> list[Group]:
-    """Load the runs of the params file, by task and corpus; UserError if one is not evaluated."""
+def ranking_split(evaluation: params.Evaluation) -> str:
+    """The split whose scores rank the settings."""
+    return TEST if evaluation.test else VALID
+
+
+def split_name(split: str) -> str:
+    """The name of a split in sentences."""
+    return "validation" if split == VALID else split
+
+
+def groups(
+    file: Path, metrics: Path, scores: Path, settings: Collection[str] | None = None
+) -> list[Group]:
+    """Load the runs of the params file (or of the `settings` alone), by task and corpus; UserError
+    if one is not evaluated.
+
+    Runs of `unranked` are left out."""
     evaluation = params.evaluation(file)
+    left_out = unranked(file)
     by_group: dict[tuple[str, str], list[Result]] = {}
     for name in config.section(file, "runs"):
         run = params.run(file, name)
-        result = Result(name, run, _metrics(metrics / f"{name}.json", run))
-        by_group.setdefault((run.task, run.corpus), []).append(result)
+        if (run.task, run.corpus) in left_out:
+            continue
+        if settings is not None and run.setting not in settings:
+            continue
+        content = _metrics(metrics / f"{name}.json", run, ranking_split(evaluation))
+        by_group.setdefault((run.task, run.corpus), []).append(Result(name, run, content))
     return [_group(file, results, scores, evaluation) for _, results in sorted(by_group.items())]
 
 
+def unranked(file: Path) -> list[tuple[str, str]]:
+    """Tasks and corpora of the params file whose settings have no score on the ranking split.
+
+    These are tasks without validation scores, if the test set is not to be looked at."""
+    if params.evaluation(file).test:
+        return []
+    runs = [params.run(file, name) for name in config.section(file, "runs")]
+    kinds = sorted({(run.task, run.corpus) for run in runs})
+    return [(task, corpus) for task, corpus in kinds if promotion(task).validation is None]
+
+
 def _group(file: Path, results: list[Result], scores: Path, evaluation: params.Evaluation) -> Group:
+    split = ranking_split(evaluation)
     first = results[0]
     corpus = first.run.corpus
     task = load_scoring(file, first.name, first.run)
     table = {
-        r.name: tables.read(scores / r.name / f"{SPLIT}.parquet", task.schema) for r in results
+        r.name: tables.read(scores / r.name / f"{split}.parquet", task.schema) for r in results
     }
 
     # Paired tests need the same rows for every run.
     references = table[first.name]
     for run, rows in table.items():
         if not rows["row"].equals(references["row"]):
-            path = scores / run / f"{SPLIT}.parquet"
+            path = scores / run / f"{split}.parquet"
             expected = f"the {len(references)} rows of {first.name}"
             raise refuse(str(path), f"{len(rows)} rows", expected, "Run `dvc repro`.")
 
@@ -180,7 +227,7 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
 
     model_pairs: list[Pair] = []
     if not all(setting.supports_claims for setting in ranked):
-        bootstrap = Bootstrap.of(evaluation, corpus, SPLIT)
+        bootstrap = Bootstrap.of(evaluation, corpus, split)
         first_units = {setting.name: units[setting.name][0] for setting in ranked}
         first_runs = {setting.name: setting.first.name for setting in ranked}
         for names in comparable:
@@ -189,6 +236,7 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
     return Group(
         task,
         corpus,
+        split,
         text_config(file, corpus),
         tuple(ranked),
         tuple(tests),
@@ -220,7 +268,7 @@ def _comparable(task: str, scores: Mapping[str, pa.Table]) -> tuple[list[list[st
     return groups, f"no test compares {parts} with each other: {reason}"
 
 
-def _metrics(path: Path, run: params.Run) -> dict[str, Any]:
+def _metrics(path: Path, run: params.Run, split: str) -> dict[str, Any]:
     metrics = metrics_file.read(path)
     if (metrics.get("task"), metrics.get("corpus")) != (run.task, run.corpus):
         raise refuse(
@@ -233,10 +281,10 @@ def _metrics(path: Path, run: params.Run) -> dict[str, Any]:
         raise refuse(
             f"{path}: {key}", "no number", "what evaluate writes", "Remove it. Run `dvc repro`."
         )
-    if not isinstance(metrics.get(SPLIT), dict):
+    if not isinstance(metrics.get(split), dict):
         raise refuse(
             str(path),
-            f"no scores of the split {SPLIT}",
+            f"no scores of the split {split}",
             "what evaluate writes",
             "Remove it. Run `dvc repro`.",
         )

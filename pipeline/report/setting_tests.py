@@ -31,7 +31,7 @@ def setting_tests(group: Group) -> list[Block]:
             _p(pair.corrected),
             "yes" if pair.corrected < LEVEL else "no",
             plain.format(pair.detectable),
-            _more_seeds(pair.more_seeds),
+            _more_seeds(pair.more_seeds, group.split_name),
         )
         for pair in group.pairs
     ]
@@ -85,17 +85,17 @@ def model_tests(group: Group) -> list[Block]:
         Heading(3, f"Tests of models ({group.corpus})"),
         Table(header, tuple(rows), (False, True, True, True, True, False)),
         Paragraph(
-            "These are paired bootstrap tests over test sentences. They compare two trained "
-            "models: which of the two translates, predicts or classifies this text better. With "
-            "another seed the outcome may be the opposite, so they say nothing about families or "
-            "settings."
+            f"These are paired bootstrap tests over {group.split_name} sentences. They compare "
+            "two trained models: which of the two translates, predicts or classifies this text "
+            "better. With another seed the outcome may be the opposite, so they say nothing about "
+            "families or settings."
         ),
     ]
 
 
-def _more_seeds(count: int | None) -> str:
+def _more_seeds(count: int | None, split_name: str) -> str:
     if count is None:
-        return "a larger test set"
+        return f"a larger {split_name} set"
     return str(count) if count else NONE
 
 

@@ -6,20 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.results import SPLIT, Group
+from pipeline.report.results import TEST, Group
 
 _DECIMALS = 6  # as in the metrics of a run
 
 
 def to_json(groups: Sequence[Group]) -> str:
     """The mean over the seeds of each setting's main score, their standard deviation, and their
-    number, by corpus and setting. The deviation is missing for one seed."""
+    number, by corpus and setting. The deviation is missing for one seed.
+
+    The score has its name in the metrics; a validation score has the prefix `valid_`."""
     content: dict[str, Any] = {}
     for group in groups:
-        main = f"{SPLIT}.{group.task.main}.score"
+        main = f"{group.split}.{group.task.main}.score"
+        name = group.task.main if group.split == TEST else f"{group.split}_{group.task.main}"
         for setting in group.settings:
             values = np.asarray(setting.values(main))
-            entry: dict[str, Any] = {group.task.main: round(float(values.mean()), _DECIMALS)}
+            entry: dict[str, Any] = {name: round(float(values.mean()), _DECIMALS)}
             if len(values) > 1:
                 entry["deviation"] = round(float(values.std(ddof=1)), _DECIMALS)
             entry["seeds"] = len(values)

@@ -19,6 +19,7 @@ from pipeline.core import tables
 from pipeline.core.errors import at_least_one, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
+from pipeline.nn.sampled_softmax import sampled_cross_entropy
 from pipeline.nn.stream_likelihood import stream_log_probs
 from pipeline.text.stream import stream
 from pipeline.text.token_budget import Ragged
@@ -35,16 +36,21 @@ class Config:
     """`objective:` of a run.
 
     `max_train_tokens` keeps only the beginning of the stream (the book trains on 10,000
-    characters).
+    characters). `softmax_words`: the loss in training is estimated from about this many
+    frequent words and a sample of the others (`pipeline.nn.sampled_softmax`); null computes it over
+    all words.
     """
 
     batch_size: int
     steps: int
     sampling: Literal["sequential", "random"]
     max_train_tokens: int | None
+    softmax_words: int | None
 
     def __post_init__(self) -> None:
         at_least_one(batch_size=self.batch_size, steps=self.steps)
+        if self.softmax_words is not None and self.softmax_words < 1:
+            raise refuse("softmax_words", self.softmax_words, "at least 1, or null for all words")
 
 
 class Batch(NamedTuple):
@@ -118,10 +124,14 @@ class Task:
     def loss(self, model: LanguageModel, batch: Batch, hidden_state: Any) -> tuple[Loss, Any]:
         """The summed loss, and the hidden state to carry to the next window."""
         hidden_BTH, state = model.hidden(batch.ids_BT, None if batch.fresh else hidden_state)
-        logits_NV = model.project(hidden_BTH.flatten(0, 1))
-        loss = Loss(
-            summed_cross_entropy(logits_NV, batch.label_BT.flatten()), batch.label_BT.numel()
-        )
+        hidden_NH = hidden_BTH.flatten(0, 1)
+        label_N = batch.label_BT.flatten()
+        words = self.config.softmax_words
+        if words is None:
+            nats = summed_cross_entropy(model.project(hidden_NH), label_N)
+        else:
+            nats = sampled_cross_entropy(model.output, hidden_NH, label_N, words)
+        loss = Loss(nats, label_N.numel())
         if self.config.sampling == "random":
             return loss, None
 

@@ -136,14 +136,17 @@ def _facts(path: Path, name: str) -> dict[str, Any]:
 def _ranking(
     stages: Mapping[str, Any], name: str, block: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> str:
-    """Return MLflow's name of the score that ranks the run; "" for a task without scores."""
+    """Return MLflow's name of the score that ranks the run; "" for a task without scores.
+
+    Metrics without test scores are those of tuning: their validation scores rank."""
     if block.get("task") not in config.module_names("pipeline.scoring.tasks"):
         return ""
     corpus = describe.locked_params(stages, f"evaluate@{name}").get(f"corpora.{block['corpus']}")
     text = (corpus or {}).get("text") or {}
     task = config.named_module("pipeline.scoring.tasks", block["task"], f"runs.{name}.task")
+    split = "valid" if metrics and "test" not in metrics else "test"
     main = metrics.get("ranked_by") or task.scoring(bool(text.get("lowercase"))).main
-    return describe.mlflow_name("test", *str(main).split("."), "score")
+    return describe.mlflow_name(split, *str(main).split("."), "score")
 
 
 def _files(paths: RunPaths, name: str, names: list[str]) -> Iterator[tuple[str, Path]]:

@@ -178,6 +178,15 @@ def test_experiment_of_a_setting_changes_all_of_its_seeds_and_nothing_else(
     assert {after[name].params["settings.lstm.model"]["hidden"] for name in trained} == {512}
 
 
+def test_experiment_without_test_scores_trains_nothing(repository: Path) -> None:
+    before = stage_inputs.read(repository)
+    apply_overrides(repository / "params.yaml", ["evaluation.test=false"])
+    after = stage_inputs.read(repository)
+    assert after.keys() == before.keys()
+    scored = {name for name in before if name.startswith(("predict@", "evaluate@"))}
+    assert stage_inputs.changed(before, after) == {*scored, "report"}
+
+
 def test_experiment_with_one_more_run_adds_its_stages_and_no_others(
     repository: Path, seqline
 ) -> None:

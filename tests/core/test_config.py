@@ -42,7 +42,7 @@ MISTAKES = [
         5,
         (
             "evaluation.bootstraps: got an unknown key; expected one of bootstrap, confidence, "
-            "seed. Did you"
+            "seed, test. Did you"
         ),
     ),
     (
@@ -55,6 +55,8 @@ MISTAKES = [
         95,
         "evaluation.confidence: got 95.0; expected a share between 0 and 1, such as 0.95.",
     ),
+    ("evaluation.test", ..., "evaluation.test: got nothing; expected true or false. Add the key."),
+    ("evaluation.test", 0, "evaluation.test: got 0; expected true or false."),
     ("evaluation.bootstrap", "many", "evaluation.bootstrap: got many; expected a whole number."),
     ("evaluation.bootstrap", True, "evaluation.bootstrap: got True; expected a whole number."),
     (
@@ -71,7 +73,7 @@ MISTAKES = [
     (
         "evaluation",
         [1],
-        "evaluation: got [1]; expected a section with the keys bootstrap, confidence, seed.",
+        "evaluation: got [1]; expected a section with the keys bootstrap, confidence, seed, test.",
     ),
     ("compute.device", "gpu", "compute.device: got gpu; expected auto, cpu, cuda, cuda:N or mps."),
     ("compute.workers", 0, "compute.workers: got 0; expected at least 1."),

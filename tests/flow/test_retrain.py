@@ -157,6 +157,7 @@ def test_new_data_lead_to_promotion_publication_and_notification(
         "reports/comparison.md",
         "reports/corpora/reviews.json",
         "reports/summary.json",
+        "reports/test_looks.csv",
     }
     assert small.git(root, "rev-parse", f"champion/{NAME}/2") == small.git(
         root, "rev-parse", "HEAD"

@@ -58,7 +58,7 @@ def project(
     runs = {name: _block("translation", "pairs", name) for name in translators}
     runs |= {name: _block("language_model", "story", name) for name in models}
     corpora = {name: corpus() for name in ("pairs", "story")}
-    evaluation = {"bootstrap": 200, "confidence": 0.95, "seed": 1}
+    evaluation = {"bootstrap": 200, "confidence": 0.95, "seed": 1, "test": True}
     default_params.write(root, {"evaluation": evaluation, "corpora": corpora, "runs": runs})
     rng = np.random.default_rng(seed)
     sentences = {split: _sentences(rng, count, long) for split, count, long in _splits(rows)}
@@ -175,7 +175,7 @@ def translations(
     sentence."""
     likelihoods(folder, sentences, 0.3 + 3 * wrong, rng)
     for split, found in sentences.items():
-        if split in ("train", "valid"):
+        if split == "train":
             continue
         answers = [" ".join(_spoilt(words, wrong, rng)).capitalize() for words in found]
         hypotheses(folder / f"hypotheses_{split}.parquet", answers)

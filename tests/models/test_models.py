@@ -263,7 +263,7 @@ def test_every_language_model_learns_a_repeated_phrase(name: str, tmp_path: Path
     model = language_model_called(name)
     table = texts([[4, 5, 6, 5, 4, 7]] * 200)
     objective = language_model.Config(
-        batch_size=4, steps=16, sampling="sequential", max_train_tokens=None
+        batch_size=4, steps=16, sampling="sequential", max_train_tokens=None, softmax_words=None
     )
     task = language_model.Task(table, texts([[4, 5, 6, 5, 4, 7]] * 5), objective, 1, CPU)
     # the tied LSTM takes longest
@@ -280,7 +280,7 @@ def test_the_window_of_scoring_changes_no_likelihood(
     model = language_model_called(name)
     table = texts([[4, 5, 6], [], [7], [8, 9] * 10])
     objective = language_model.Config(
-        batch_size=1, steps=2, sampling="random", max_train_tokens=None
+        batch_size=1, steps=2, sampling="random", max_train_tokens=None, softmax_words=None
     )
     whole, count = language_model.likelihood(model, table, objective, CPU)
     monkeypatch.setattr(stream_likelihood, "STEPS", 3)
@@ -337,7 +337,7 @@ def test_a_uniform_model_has_the_vocabulary_as_its_perplexity(name: str) -> None
         )
     else:
         objective = language_model.Config(
-            batch_size=1, steps=2, sampling="random", max_train_tokens=None
+            batch_size=1, steps=2, sampling="random", max_train_tokens=None, softmax_words=None
         )
         nats, count = language_model.likelihood(model, texts([[4, 5, 6], [7]]), objective, CPU)
     assert count.tolist() == [4, 2], "each row and its end"

@@ -56,7 +56,13 @@ TRANSLATION = {
 }
 STORY = {
     "task": "language_model",
-    "objective": {"batch_size": 2, "steps": 4, "sampling": "sequential", "max_train_tokens": None},
+    "objective": {
+        "batch_size": 2,
+        "steps": 4,
+        "sampling": "sequential",
+        "max_train_tokens": None,
+        "softmax_words": None,
+    },
     "search": {
         "method": "sampling",
         "temperature": 1.0,
@@ -174,6 +180,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     content = {
         "compute": stage_runs.HERE,
+        "evaluation": {"bootstrap": 20, "confidence": 0.95, "seed": 1, "test": True},
         "corpora": {name: empty | {"samples": samples} for name, samples in SAMPLES.items()},
         "runs": runs,
     }
@@ -242,11 +249,10 @@ def test_every_split_but_train_is_scored_row_by_row(project: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)
-def test_test_splits_are_translated_and_valid_is_not(project: Path, name: str) -> None:
+def test_every_split_but_train_is_translated(project: Path, name: str) -> None:
     found = {file.stem for file in (project / "data/predictions" / name).iterdir()}
     assert {f for f in found if f.startswith("hypotheses")} == {
-        "hypotheses_test",
-        "hypotheses_test_long",
+        f"hypotheses_{s}" for s in ("valid", "test", "test_long")
     }
     rows = predicted(project, name, "hypotheses_test", tables.HYPOTHESES).to_pylist()
     assert sorted({row["row"] for row in rows}) == list(range(70))
@@ -256,6 +262,21 @@ def test_test_splits_are_translated_and_valid_is_not(project: Path, name: str) -
     by_place = {(row["row"], row["rank"]): row for row in rows}
     for (number, rank), row in by_place.items():
         assert rank == 0 or row["score"] <= by_place[number, rank - 1]["score"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_tuning_writes_no_file_of_test(project: Path, name: str, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(project, tmp_path / "project"))
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    (root / "params.yaml").write_text(text.replace("test: true", "test: false"), encoding="utf-8")
+    shutil.rmtree(root / "data/predictions" / name)
+    stage_runs.run(root, "predict", name)
+
+    # The other files are those of a prediction with test.
+    found = bytes_of(root, name)
+    everything = bytes_of(project, name)
+    assert found == {file: data for file, data in everything.items() if "_test" not in str(file)}
+    assert len(found) < len(everything)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -505,7 +526,22 @@ def test_an_encoded_folder_without_splits_is_refused(project: Path, tmp_path: Pa
             tmp_path,
             (),
             torch.device("cpu"),
+            test=True,
         ).splits()
+
+
+def test_valid_alone_is_predicted_for_tuning(project: Path) -> None:
+    request = PredictionRequest(
+        params.run(project / "params.yaml", "transformer"),
+        "",
+        Path(),
+        project / "data/encoded" / RUNS["transformer"]["corpus"],
+        Path(),
+        (),
+        torch.device("cpu"),
+        test=False,
+    )
+    assert request.splits() == ["valid"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -212,7 +212,7 @@ def test_the_command_compares_two_runs_and_promotes_nothing(
     assert refused.status == 2
     assert "got no data/models/frequent; expected a trained run. Run `dvc repro`" in refused.err
     assert (
-        "RUN: got grv; expected a setting or a run, one of"
+        "NAME: got grv; expected a setting or a run, one of"
         in seqline(project.root, "compare", "grv", "gru").err
     )
     project.contender("birnn")
@@ -328,6 +328,20 @@ def test_with_no_champion_or_nothing_new_no_stage_is_run(
     assert (same.promote, same.reasons) == (
         False,
         ("nothing changed: weights, vocabulary and search are the champion's",),
+    )
+    assert launched == []
+
+
+def test_no_champion_is_chosen_without_test_scores(
+    project: Project, against, edited, launched
+) -> None:
+    own, tokens = project.contender("birnn"), only(project.corpus("toy_reviews"))
+    edited(project.root, "evaluation.test", False)
+    with pytest.raises(UserError) as raised:
+        against(None, own, tokens)
+    assert str(raised.value) == (
+        "evaluation.test: got false; expected true, as a champion is chosen by test scores. Set "
+        "it, and run `dvc repro`."
     )
     assert launched == []
 

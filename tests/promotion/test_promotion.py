@@ -476,7 +476,7 @@ def contender(
     """A run of a made corpus of pairs with a vocabulary and no weights; `changes` sets dotted keys
     of its params file."""
     folder.mkdir()
-    evaluation = {"bootstrap": 20, "confidence": 0.95, "seed": 1}
+    evaluation = {"bootstrap": 20, "confidence": 0.95, "seed": 1, "test": True}
     content = {
         "evaluation": evaluation,
         "corpora": {"pairs": synthetic_runs.corpus(level, lowercase)},

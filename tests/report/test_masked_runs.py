@@ -24,7 +24,7 @@ def group(tmp_path: Path, request: pytest.FixtureRequest) -> results.Group:
     names: list[str] = request.param
     runs = {name: synthetic_runs._block("masked_language_model", "story", name) for name in names}
     params = {
-        "evaluation": {"bootstrap": 200, "confidence": 0.95, "seed": 1},
+        "evaluation": {"bootstrap": 200, "confidence": 0.95, "seed": 1, "test": True},
         "corpora": {"story": synthetic_runs.corpus()},
         "runs": runs,
     }

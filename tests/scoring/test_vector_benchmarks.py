@@ -2,6 +2,7 @@
 DVC runs the stages."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -426,6 +427,31 @@ def test_the_report_ranks_shows_and_draws_vectors_the_same_way_twice(stories_pro
     assert "neighbours of same class" in text
     stage_runs.run(stories_project, "report")
     assert made() == before
+
+
+def test_vectors_have_no_score_and_no_section_without_test(
+    stories_project: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(stories_project, tmp_path / "project"))
+    looks = (root / "reports/test_looks.csv").read_bytes()
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    (root / "params.yaml").write_text(text.replace("test: true", "test: false"), encoding="utf-8")
+    for name in ("skip_gram", "cbow"):
+        for stage in ("predict", "evaluate"):
+            for path in stage_runs.outs(root, stage, name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            stage_runs.run(root, stage, name)
+        metrics = json.loads((root / f"reports/metrics/{name}.json").read_text())
+        assert metrics["valid"] == {}
+        assert "test" not in metrics
+    stage_runs.run(root, "report")
+    text = (root / "reports/comparison.md").read_text(encoding="utf-8")
+    assert (
+        "The task `word_vectors` on toy_story is left out, because it has no validation score"
+        in text
+    )
+    assert "## Word vectors" not in text
+    assert (root / "reports/test_looks.csv").read_bytes() == looks
 
 
 def test_vectors_of_another_vocabulary_are_refused(stories_project: Path, capsys: Any) -> None:

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def test_a_corpus_too_small_for_its_batches_is_refused() -> None:
     table = pa.table({"row": [0], "ids": [[4, 5]], "paragraph": [0]}, schema=tables.ENCODED_TEXT)
     objective = language_model.Config(
-        batch_size=8, steps=5, sampling="sequential", max_train_tokens=None
+        batch_size=8, steps=5, sampling="sequential", max_train_tokens=None, softmax_words=None
     )
     with pytest.raises(UserError, match=r"objective\.batch_size: got 8"):
         language_model.Task(table, table, objective, 1, CPU)
@@ -42,8 +42,12 @@ def test_windows_follow_the_stream_and_cover_it(sampling: str) -> None:
         schema=tables.ENCODED_TEXT,
     )
     objective = language_model.Config(
-        batch_size=4, steps=6, sampling=sampling, max_train_tokens=None
-    )  # type: ignore[arg-type]
+        batch_size=4,
+        steps=6,
+        sampling=sampling,  # type: ignore[arg-type]
+        max_train_tokens=None,
+        softmax_words=None,
+    )
     task = language_model.Task(table, table, objective, 1, CPU)
     stream = torch.from_numpy(language_model.stream(table))
     seen = torch.zeros(len(stream), dtype=torch.int64)
@@ -81,8 +85,12 @@ def test_only_sequential_windows_carry_the_hidden_state() -> None:
     losses = {}
     for sampling in ("sequential", "random"):
         objective = language_model.Config(
-            batch_size=4, steps=6, sampling=sampling, max_train_tokens=None
-        )  # type: ignore[arg-type]
+            batch_size=4,
+            steps=6,
+            sampling=sampling,  # type: ignore[arg-type]
+            max_train_tokens=None,
+            softmax_words=None,
+        )
         task = language_model.Task(table, table, objective, 1, CPU)
         carry, batches = None, [task.batch(planned) for planned in task.plan(0)]
         losses[sampling] = []

@@ -438,7 +438,25 @@ def test_sync_registers_recorded_runs(project: Project) -> None:
     assert "gru: recorded" in said
 
 
+def write_evaluation(root: Path, test: bool) -> None:
+    """Add the section `evaluation` to params.yaml."""
+    block = {"bootstrap": 20, "confidence": 0.95, "seed": 1, "test": test}
+    with (root / "params.yaml").open("a", encoding="utf-8") as file:
+        file.write(yaml.safe_dump({"evaluation": block}))
+
+
+def test_no_run_is_promoted_without_test_scores(
+    project: Project, seqline: Callable[..., Any]
+) -> None:
+    write_evaluation(project.root, test=False)
+    refused = seqline(project.root, "promote", "lstm")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "evaluation.test: got false; expected true, as a champion is chosen" in refused.err
+
+
 def test_champions_and_promote_commands(project: Project, seqline: Callable[..., Any]) -> None:
+    write_evaluation(project.root, test=True)
+
     def said(*words: str) -> str:
         told = seqline(project.root, *words)
         assert (told.status, told.err) == (0, "")
@@ -466,6 +484,7 @@ def test_dead_server_is_reported_in_one_line(
     project: Project, seqline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    write_evaluation(project.root, test=True)
     told = seqline(project.root, "promote", "lstm")
     assert (told.status, told.err.count("\n")) == (2, 1)
     assert "MLFLOW_TRACKING_URI: got http://127.0.0.1:9; expected a store that works" in told.err

@@ -90,7 +90,7 @@ def case(kind: str) -> tuple[nn.Module, Any]:
             {"row": range(60), "ids": rows, "paragraph": [0] * 60}, schema=tables.ENCODED_TEXT
         )
         objective = language_model.Config(
-            batch_size=3, steps=5, sampling="sequential", max_train_tokens=None
+            batch_size=3, steps=5, sampling="sequential", max_train_tokens=None, softmax_words=None
         )
         return checkpoint.build(
             "recurrent_lm", LM, Sizes(10, 10, True), "model"

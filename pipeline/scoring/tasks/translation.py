@@ -145,11 +145,11 @@ def _too_short(by_bleu: Scoring, by_chrf: Scoring, table: pa.Table) -> tuple[Sco
 
 
 def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
-    """The sums of every row; UserError if predictions and references do not match. Only the valid
-    split may lack outputs."""
+    """The sums of every row; UserError if predictions and references do not match."""
     pairs = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_PAIR).sort_by("row")
     predictions = likelihood.likelihood(inputs.predictions, split, len(pairs))
     unknown_words = unknown(pairs["target_tokens"], inputs.encoded, split, "target")
+    outputs = _best_hypotheses(inputs.predictions, split, len(pairs))
     columns = {
         "row": pairs["row"],
         "block": pa.array(by_text(pairs["source"])),
@@ -159,16 +159,9 @@ def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
         "unknown": pa.array(unknown_words.count_N),
         "characters": likelihood.with_ends(pairs["target_characters"]),
     }
-    if split != "valid" or (inputs.predictions / f"hypotheses_{split}.parquet").exists():
-        outputs = _best_hypotheses(inputs.predictions, split, len(pairs))
-        references = pairs["target"].combine_chunks()
-        columns |= _output_columns(setting, inputs.text, outputs, references)
-
-    # Columns of outputs are null if the split was not decoded.
-    with_nulls = [
-        columns.get(field.name, pa.nulls(len(pairs), field.type)) for field in tables.SCORES_PAIR
-    ]
-    return pa.table(with_nulls, schema=tables.SCORES_PAIR)
+    references = pairs["target"].combine_chunks()
+    columns |= _output_columns(setting, inputs.text, outputs, references)
+    return pa.table(columns, schema=tables.SCORES_PAIR)
 
 
 def _units(main: str, table: pa.Table) -> Array:
@@ -184,8 +177,7 @@ def _sums(main: str, table: pa.Table) -> Array:
 def _summary(
     setting: _Setting, table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]
 ) -> dict[str, Any]:
-    """Likelihood and, if the split was decoded, each metric with its interval and signature, and
-    the distance to the limit."""
+    """Likelihood, each metric with its interval and signature, and the distance to the limit."""
     block_N = table["block"].to_numpy()
     sums_N3 = np.stack(
         [table[name].to_numpy().astype(np.float64) for name in ("nats", "count", "characters")], 1
@@ -193,8 +185,6 @@ def _summary(
     units_U3 = sum_by_block(sums_N3, block_N)
     metrics = likelihood.summary(table, units_U3, bootstrap)
     metrics |= {"rows": len(table), "blocks": len(units_U3)}
-    if table["bleu"].null_count:
-        return metrics
 
     resampled_by_row = bootstrap if len(units_U3) == len(table) else None
     for name, metric in _text_metrics(setting.tokenizer).items():

@@ -1,7 +1,7 @@
 """Scores of word vectors on the benchmarks of the corpus: word classes, word similarity, analogies.
 
-Benchmarks do not depend on a split; their scores are stored with the test split. The first
-benchmark ranks.
+Benchmarks do not depend on a split: each is a test set as a whole. So their scores are stored with
+the test split, and there is no validation score. The first benchmark ranks.
 
 Words and pairs of words are resampled one by one, although pairs share words. That makes little of
 a difference: on wikitext2's vectors the true variance of a difference is 1.07 times the estimated
