@@ -162,7 +162,7 @@ def test_a_seed_given_to_use_changes_the_line_of_its_run(file: Path) -> None:
     assert changed_keys(text, after) == {f"runs.{run}.seed": 77}
     [line] = [line for line in after.splitlines() if line not in text.splitlines()]
     assert line == "    seed: 77" or re.fullmatch(
-        rf"  {run}: {{<<: \*\w+, seed: 77(, init_from: [\w-]+)?}}", line
+        rf"  {run}: {{<<: \*\w+, (corpus: \w+, )?seed: 77(, init_from: [\w-]+)?}}", line
     )
 
 
