@@ -358,24 +358,23 @@ def test_only_core_git_names_git_as_a_command() -> None:
 
 
 def test_paths_in_the_state_folder_are_defined_in_one_module_only() -> None:
-    elsewhere = {
-        module
-        for module in modules()
-        for node in ast.walk(tree(module))
-        if isinstance(node, ast.Constant) and _is_state_path(node, tree(module))
-    }
+    elsewhere = {module for module in modules() if _state_paths(tree(module))}
     assert elsewhere == {"pipeline.core.state_dir"}
 
 
-def _is_state_path(node: ast.Constant, of: ast.Module) -> bool:
-    """Return whether it is a text that begins with the folder's name, and no docstring."""
+def _state_paths(of: ast.Module) -> set[str]:
+    """Texts that begin with the folder's name, without docstrings."""
     docstrings = {
         ast.get_docstring(part, clean=False)
         for part in ast.walk(of)
         if isinstance(part, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
     }
-    text = node.value
-    return isinstance(text, str) and text.startswith(".seqline") and text not in docstrings
+    texts = {
+        node.value
+        for node in ast.walk(of)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return {text for text in texts - docstrings if text.startswith(".seqline")}
 
 
 def test_only_dvc_yaml_names_the_folders_of_outputs() -> None:
