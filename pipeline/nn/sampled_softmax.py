@@ -30,15 +30,15 @@ def sampled_cross_entropy(
 
     # One look-up for the words and the labels: each has a gradient of the whole table's size.
     ids = torch.cat([word_W, label_N])
-    weight_WH, weight_NH = F.embedding(ids, output.weight).split([size, len(label_N)])
-    bias_W, bias_N = output.bias[ids].split([size, len(label_N)])
-    logits_NW = F.linear(hidden_NH, weight_WH, bias_W - chance_V[word_W].log())
+    weights = F.embedding(ids, output.weight)
+    biases = output.bias[ids]
+    logits_NW = F.linear(hidden_NH, weights[:size], biases[:size] - chance_V[word_W].log())
 
     # The label's logit replaces that of the same word, or fills one more column.
     column_V = torch.full((vocabulary,), size, device=device)
     column_V[word_W] = torch.arange(size, device=device)
     column_N = column_V[label_N]
-    label_N1 = (hidden_NH * weight_NH).sum(1, keepdim=True) + bias_N[:, None]
+    label_N1 = (hidden_NH * weights[size:]).sum(1, keepdim=True) + biases[size:, None]
     logits_NW = F.pad(logits_NW, (0, 1), value=-math.inf)
     logits_NW = logits_NW.scatter(1, column_N[:, None], label_N1.to(logits_NW.dtype))
     return summed_cross_entropy(logits_NW, column_N)
