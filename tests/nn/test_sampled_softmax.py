@@ -34,12 +34,12 @@ def test_the_sum_of_exponentials_is_right_on_average() -> None:
     output, hidden_NH, label_N = case()
     with torch.inference_mode():
         exact_N = 1 / output(hidden_NH).softmax(-1).gather(1, label_N[:, None])[:, 0]
-        for n in range(len(label_N)):
+        for n in (0, 4, 7):
             one = slice(n, n + 1)
             draws_D = torch.stack(
                 [
                     sampled_cross_entropy(output, hidden_NH[one], label_N[one], 10).exp()
-                    for _ in range(3000)
+                    for _ in range(1000)
                 ]
             )
             error = draws_D.std() / len(draws_D) ** 0.5
