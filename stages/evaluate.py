@@ -4,6 +4,7 @@ its plots. With `evaluation.test: false` valid is the only split."""
 import argparse
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import pyarrow.compute as pc
 
 from pipeline.core import params, stage_arguments, tables
 from pipeline.core.atomic import atomic_dir, atomic_file
-from pipeline.core.digest import file_digest
 from pipeline.core.errors import exit_with, read_json, refuse
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.d2l_bleu import d2l_bleu
@@ -30,7 +30,7 @@ def main() -> None:
     for option, help_text in (
         ("--params", None),
         ("--predictions", "likelihoods, answers and samples of the run"),
-        ("--model", "weights, config.json and history.parquet of the run"),
+        ("--model", "config.json and history.parquet of the run"),
         ("--tokens", "the references, one table per split"),
         ("--out", "folder for the rows' scores"),
         ("--metrics", "JSON file for the scores"),
@@ -61,8 +61,9 @@ def main() -> None:
     metrics = {"run": name, "family": run.family, "task": run.task, "corpus": run.corpus}
     metrics |= {key: model[key] for key in ("parameters", "best_step") if key in model}
     # The report counts the models that were scored on a test set by their weights.
-    weights = arguments.model / "model.safetensors"
-    metrics |= {"weights": file_digest(weights, "sha256")} if weights.exists() else {}
+    predicted_by = arguments.predictions / "model.json"
+    if predicted_by.exists() or (arguments.model / "model.safetensors").exists():
+        metrics["weights"] = _weights(predicted_by)
     lengths = []
     notes = [warning]
     with atomic_dir(arguments.out) as scores:
@@ -140,6 +141,16 @@ def _model(path: Path) -> dict[str, Any]:
     if content and not isinstance(content.get("digest"), str):
         raise refuse(str(path), "no 'digest'", "what the train stage writes", f"Remove it. {_TODO}")
     return content
+
+
+def _weights(path: Path) -> str:
+    """Read the sha256 of the weights that the predict stage has used."""
+    weights = read_json(path, "what the predict stage writes", _TODO).get("weights")
+    if not isinstance(weights, str) or not re.fullmatch("[0-9a-f]{64}", weights):
+        raise refuse(
+            str(path), "no sha256 'weights'", "what the predict stage writes", f"Remove it. {_TODO}"
+        )
+    return weights
 
 
 def _limits(path: Path) -> dict[str, dict[str, float]]:

@@ -1,14 +1,17 @@
 """Predict every split but train, and the corpus's samples, with a trained run. With
 `evaluation.test: false` valid is the only split.
 
-The outputs depend on the task: see `pipeline/predictions/<task>.py`.
+The outputs depend on the task: see `pipeline/predictions/<task>.py`. `model.json` has the sha256 of
+the weights.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from pipeline.core import config, params, stage_arguments
 from pipeline.core.atomic import atomic_dir
+from pipeline.core.digest import file_digest
 from pipeline.core.errors import exit_with
 from pipeline.predictions import PredictionRequest
 from pipeline.training import devices
@@ -36,6 +39,8 @@ def main() -> None:
     )
     with atomic_dir(arguments.out) as out:
         task.predict(request, out)
+        facts = {"weights": file_digest(arguments.model / "model.safetensors", "sha256")}
+        (out / "model.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,9 @@ def write_project(root: Path, names: tuple[str, ...] = ("lstm",), steps: int = 4
         stages |= lock_stages(name, runs[name])
         write_outputs(root, name, block, steps)
     (root / "reports" / "comparison.md").write_text("| run | perplexity |\n", encoding="utf-8")
-    default_params.write(root, {"corpora": {"toy": {"format": "toy"}}, "runs": runs})
+    evaluation = {"bootstrap": 20, "confidence": 0.95, "seed": 1, "test": True}
+    corpora = {"toy": {"format": "toy"}}
+    default_params.write(root, {"evaluation": evaluation, "corpora": corpora, "runs": runs})
     shutil.copy(ROOT / "dvc.yaml", root)
     (root / "dvc.lock").write_text(
         yaml.safe_dump({"schema": "2.0", "stages": stages}), encoding="utf-8"

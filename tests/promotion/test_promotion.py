@@ -695,7 +695,7 @@ def contest() -> _ChallengerEvaluation:
         scoring=translation.scoring(False),
         substituted="",
         lowercase=False,
-        evaluation=Evaluation(bootstrap=20, confidence=0.95, seed=1),
+        evaluation=Evaluation(bootstrap=20, confidence=0.95, seed=1, test=True),
         settings=dataclasses.replace(
             settings.load(ROOT / "flow.yaml"), resamples=199, challenges=1
         ),

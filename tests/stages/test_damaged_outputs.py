@@ -119,6 +119,7 @@ def files() -> list[str]:
         *(f"data/models/mlp/{name}" for name in models),
         *(f"data/predictions/mlp/labels_{name}" for name in tables),
         "data/predictions/mlp/labels.json",
+        "data/predictions/mlp/model.json",
         "data/predictions/mlp/samples.parquet",
         *(f"data/scores/mlp/{name}" for name in tables),
         "reports/metrics/mlp.json",
