@@ -166,6 +166,7 @@ def test_a_seed_given_to_use_changes_the_line_of_its_run(file: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_experiment_of_a_setting_changes_all_of_its_seeds_and_nothing_else(
     repository: Path,
 ) -> None:
@@ -187,6 +188,7 @@ def test_experiment_without_test_scores_trains_nothing(repository: Path) -> None
     assert stage_inputs.changed(before, after) == {*scored, "report"}
 
 
+@pytest.mark.long
 def test_experiment_with_one_more_run_adds_its_stages_and_no_others(
     repository: Path, seqline
 ) -> None:

@@ -62,6 +62,7 @@ def test_every_setting_gets_the_number_of_seeds(project, seqline) -> None:
     assert seqline(project, "check").status == 0
 
 
+@pytest.mark.long
 def test_more_seeds_of_a_setting_add_its_stages_and_no_others(repository, seqline) -> None:
     before = stage_inputs.read(repository)
     assert seqline(repository, "use", "default", "--seeds", "lstm=4").status == 0

@@ -73,6 +73,7 @@ def results(root: Path) -> dict[str, bytes]:
     return {str(file.relative_to(root)): file.read_bytes() for file in files if file.is_file()}
 
 
+@pytest.mark.long
 def test_both_settings_match_dvc_repro(project: Path, tmp_path: Path) -> None:
     left = {}
     for dvc in ("patched", "plain"):

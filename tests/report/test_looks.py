@@ -10,7 +10,7 @@ import pytest
 import stage_runs
 import synthetic_runs
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import UserError
@@ -197,7 +197,8 @@ LOOK = st.builds(
 )
 
 
-@given(st.sets(LOOK), st.sets(LOOK))
+@settings(max_examples=20)
+@given(st.sets(LOOK, max_size=5), st.sets(LOOK, max_size=5))
 def test_union_is_the_same_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, first: set[Look], second: set[Look]
 ) -> None:
