@@ -90,7 +90,11 @@ def our_updates(cell: str, hidden: int) -> Update:
     }
     model = checkpoint.build("recurrent_lm", block, Sizes(CHARACTERS, CHARACTERS, True), "model")
     objective = language_model.Config(
-        batch_size=BATCH, steps=STEPS, sampling="random", max_train_tokens=None
+        batch_size=BATCH,
+        steps=STEPS,
+        sampling="random",
+        max_train_tokens=None,
+        softmax_words=None,
     )
     task = language_model.Task(table, table, objective, 1, torch.device("cpu"))
     optimizer = {"name": "sgd", "learning_rate": RATE, "weight_decay": 0.0, "clip_norm": CLIP}
