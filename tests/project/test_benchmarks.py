@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import nn
 
-from benchmarks import batch_norm, bert_slots, ensemble, moses_tokens, optimisers
+from benchmarks import batch_norm, bert_slots, book_speed, ensemble, moses_tokens, optimisers
 from pipeline.core import config, tables
 from pipeline.core.errors import UserError
 from pipeline.tasks import masked_language_model as mlm
@@ -305,3 +305,11 @@ def test_a_training_that_has_no_metrics_counts_as_diverged(
         ["sgd", "20.00", "21.00", "diverged", "1.024 to 4.096"],
     ]
     assert (tmp_path / "optimisers.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("make", [book_speed.book_updates, book_speed.our_updates])
+@pytest.mark.parametrize("cell", book_speed.CELLS)
+def test_both_loops_of_a_character_model_make_updates(make, cell: str) -> None:
+    update = make(cell, 4)
+    for _ in range(2):
+        update()
