@@ -179,6 +179,7 @@ def test_experiment_of_a_setting_changes_all_of_its_seeds_and_nothing_else(
     assert {after[name].params["settings.lstm.model"]["hidden"] for name in trained} == {512}
 
 
+@pytest.mark.long
 def test_experiment_without_test_scores_trains_nothing(repository: Path) -> None:
     before = stage_inputs.read(repository)
     apply_overrides(repository / "params.yaml", ["evaluation.test=false"])

@@ -1,6 +1,7 @@
 """The count of looks at test sets: each trained model once, the same bytes for the same runs, and
 no row from tuning on validation data."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -24,12 +25,18 @@ TRANSLATORS = {"seq2seq": 0.5, "transformer-1": 0.05, "transformer-2": 0.06}
 MODELS = {"rnn": 2.6, "lstm": 2.1}
 
 
+def predict_with(root: Path, name: str, weights: str) -> None:
+    """The predict stage's record of other weights."""
+    facts = {"weights": hashlib.sha256(weights.encode()).hexdigest()}
+    (root / f"data/predictions/{name}/model.json").write_text(json.dumps(facts))
+
+
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a report; not to be changed."""
     root = synthetic_runs.project(tmp_path_factory.mktemp("looks"), TRANSLATORS, MODELS, rows=40)
     for name in (*TRANSLATORS, *MODELS):
-        (root / f"data/models/{name}/model.safetensors").write_text(name, encoding="utf-8")
+        predict_with(root, name, weights=name)
         stage_runs.run(root, "evaluate", name)
     stage_runs.run(root, "report")
     return root
@@ -98,7 +105,7 @@ def test_report_restores_order_and_duplicates_of_a_merge(project: Path) -> None:
 
 def test_earlier_looks_stay_and_are_counted(project: Path) -> None:
     before = looks.read(project / LOOKS)
-    (project / "data/models/lstm/model.safetensors").write_text("trained again", encoding="utf-8")
+    predict_with(project, "lstm", weights="trained again")
     stage_runs.run(project, "evaluate", "lstm")
     stage_runs.run(project, "report")
     after = looks.read(project / LOOKS)
