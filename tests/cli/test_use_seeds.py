@@ -1,5 +1,6 @@
 """`seqline use --seeds`: more or fewer runs of a setting, a line each."""
 
+import statistics
 from pathlib import Path
 
 import fast_yaml
@@ -97,7 +98,10 @@ def test_more_seeds_and_then_fewer_give_the_original_text(file: Path) -> None:
     names = trained(text)
     assert names
     assert all(seeds_of(more)[name] == [1, 2, 3, 4, 5] for name in names)
-    assert seeds.with_seeds(more, [f"{name}={numbers[name]}" for name in names]) == text
+    # Back to the most common number, and to the others one by one.
+    common = statistics.mode(numbers[name] for name in names)
+    odd = [f"{name}={numbers[name]}" for name in names if numbers[name] != common]
+    assert seeds.with_seeds(more, [str(common), *odd]) == text
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
