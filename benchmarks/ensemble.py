@@ -7,17 +7,16 @@ their probabilities at each step; its search has the settings of the first run. 
 interval, the signature, and every pair's difference with its interval and its p, also corrected for
 the number of pairs (Holm 1979)."""
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks import trained_runs
 from pipeline.cli import trained_run
 from pipeline.core import params, tables
 from pipeline.core.errors import exit_with, refuse
-from pipeline.dag import paths
 from pipeline.predictions import translation as predictions
 from pipeline.scoring import mt_metrics
 from pipeline.scoring.significance import Array, Bootstrap, pairs
@@ -28,11 +27,6 @@ from pipeline.text.tokens import round_trip
 ENSEMBLE = "ensemble"
 
 
-def stage_path(root: Path, stage: str, name: str, run: params.Run, option: str) -> Path:
-    """A folder that the DAG gives to a run's stage."""
-    return paths.option_path(root, stage, name, {"corpus": run.corpus}, option)
-
-
 def read_hypotheses(root: Path, names: list[str], split: str) -> dict[str, list[str]]:
     """Read each run's best hypotheses for every row; UserError for a run of another task."""
     hypotheses = {}
@@ -40,7 +34,7 @@ def read_hypotheses(root: Path, names: list[str], split: str) -> dict[str, list[
         run = params.run(root / "params.yaml", name)
         if run.task != "translation":
             raise refuse(name, f"a run of the task {run.task}", "a translator", "Name another run.")
-        file = stage_path(root, "predict", name, run, "out") / f"hypotheses_{split}.parquet"
+        file = trained_runs.folder(root, name, "predict", "out") / f"hypotheses_{split}.parquet"
         if not file.exists():
             raise refuse(
                 str(file),
@@ -55,7 +49,7 @@ def read_hypotheses(root: Path, names: list[str], split: str) -> dict[str, list[
 
 def tokens_folder(root: Path, name: str) -> Path:
     """The folder of the tokens of a run's corpus."""
-    return stage_path(root, "evaluate", name, params.run(root / "params.yaml", name), "tokens")
+    return trained_runs.folder(root, name, "evaluate", "tokens")
 
 
 def references(root: Path, name: str, split: str) -> list[str]:
@@ -84,21 +78,12 @@ def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN")
-    parser.add_argument("--root", type=Path, default=Path("."))
-    parser.add_argument("--split", default="test")
-    a = parser.parse_args()
-    if len(a.runs) < 2:
-        raise refuse("RUN", a.runs[0], "two runs at least")
-
+    a = trained_runs.parse(__doc__, split="test")
     file = a.root / "params.yaml"
     name = a.runs[0]
     hypotheses = read_hypotheses(a.root, a.runs, a.split)
     run = params.run(file, name)
-    encoded = stage_path(a.root, "predict", name, run, "encoded") / f"{a.split}.parquet"
+    encoded = trained_runs.folder(a.root, name, "predict", "encoded") / f"{a.split}.parquet"
     hypotheses = {ENSEMBLE: ensemble(a.root, a.runs, encoded)} | hypotheses
     hypotheses = {system: normalize(a.root, name, texts) for system, texts in hypotheses.items()}
     expected = normalize(a.root, name, references(a.root, name, a.split))

@@ -8,7 +8,6 @@ token is the weighted mean of theirs. The weights have the largest likelihood on
 run, without the letters of unknown words, and each run's weight. For the family that is such a
 mixture, with an n-gram model, see `pipeline/models/interpolated_lm.py`."""
 
-import argparse
 import math
 from pathlib import Path
 
@@ -17,10 +16,10 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import trained_runs
 from pipeline.cli import trained_run
 from pipeline.core import params, tables
 from pipeline.core.errors import exit_with, refuse
-from pipeline.dag import paths
 from pipeline.inference import Session
 from pipeline.nn.mixture import fit_weights, mix
 from pipeline.nn.stream_likelihood import stream_log_probs
@@ -43,7 +42,8 @@ def open_models(root: Path, names: list[str]) -> Session:
 def log_probs(root: Path, name: str, session: Session, split: str) -> NDArray[np.float64]:
     """log P of each token of a split of the run's corpus by every model: log_probs_MT."""
     table = tables.read(
-        corpus_folder(root, name, "predict", "encoded") / f"{split}.parquet", language_model.SCHEMA
+        trained_runs.folder(root, name, "predict", "encoded") / f"{split}.parquet",
+        language_model.SCHEMA,
     )
     ids_T = torch.from_numpy(stream(table)).to(session.device)
     rows: list[NDArray[np.float64]] = [
@@ -52,30 +52,15 @@ def log_probs(root: Path, name: str, session: Session, split: str) -> NDArray[np
     return np.stack(rows)
 
 
-def corpus_folder(root: Path, name: str, stage: str, option: str) -> Path:
-    """The folder of the run's corpus that the stage's command has as its option."""
-    run = params.run(root / "params.yaml", name)
-    return paths.option_path(root, stage, name, {"corpus": run.corpus}, option)
-
-
 def characters(root: Path, name: str, split: str) -> int:
     """Characters of a split, ends of rows counted."""
-    path = corpus_folder(root, name, "evaluate", "tokens") / f"{split}.parquet"
+    path = trained_runs.folder(root, name, "evaluate", "tokens") / f"{split}.parquet"
     texts = tables.read(path, tables.TOKENS_TEXT)
     return int(pc.sum(texts["characters"]).as_py()) + len(texts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN")
-    parser.add_argument("--root", type=Path, default=Path("."))
-    parser.add_argument("--split", default="valid")
-    a = parser.parse_args()
-    if len(a.runs) < 2:
-        raise refuse("RUN", a.runs[0], "two runs at least")
-
+    a = trained_runs.parse(__doc__, split="valid")
     first, *_ = a.runs
     session = open_models(a.root, a.runs)
     weights_M = fit_weights(log_probs(a.root, first, session, "valid"))

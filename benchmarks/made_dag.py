@@ -65,7 +65,10 @@ _DVC = """stages:
     outs: [data/report]
 """
 _FILES = {
-    "params.yaml": "compute: {device: cpu, slots: 2, processes: 1, workers: 1, cluster: null}\n",
+    "params.yaml": """\
+compute: {device: cpu, slots: 2, processes: 1, workers: 1, cluster: null}
+evaluation: {bootstrap: 20, confidence: 0.95, seed: 1, test: true}
+""",
     "flow.yaml": "run: {dvc: patched, time_limits: {}, retries: 2, retry_seconds: 0.1}\n",
     "data/.gitignore": "/*\n!/.gitignore\n",
     ".gitignore": "/.seqline/\n*.partial\n",

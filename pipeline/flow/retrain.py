@@ -23,7 +23,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from pipeline import tracking
-from pipeline.core import config, params
+from pipeline.core import params
 from pipeline.core.errors import UserError, describe_error, printable, refuse
 from pipeline.dag import refresh
 from pipeline.dag.project_lock import flow_lock
@@ -99,10 +99,8 @@ def retrain(jobs: int | None = None, because: str = "on schedule") -> State[Any]
         event: notify.Event = "failed"
         try:
             settings = sections.load(root)
-            # Before hours of training: challengers could not be evaluated. A DAG without scores has
-            # no section `evaluation`, and no challengers.
-            if "evaluation" in config.read(root / "params.yaml"):
-                params.require_test(root / "params.yaml")
+            # Before hours of training: challengers could not be evaluated.
+            params.require_test(root / "params.yaml")
             if is_served:
                 skip_due_runs(UUID(str(deployment.id)), UUID(str(flow_run.id)))
             run_steps(root, settings, jobs or devices.cores(), progress)

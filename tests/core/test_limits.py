@@ -236,9 +236,11 @@ def test_a_stage_short_of_memory_or_descriptors_ends_in_one_line(
     check(trained, stage, limit)
 
 
+# Near 200,000 kB not even an integer can be allocated while modules are imported. CPython 3.11 then
+# loops for ever in its own handling of exceptions.
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "limit", ["-n 20", *(f"-v {size}" for size in range(200_000, 1_700_000, 150_000))]
+    "limit", ["-n 20", *(f"-v {size}" for size in range(210_000, 1_700_000, 150_000))]
 )
 def test_every_stage_short_of_memory_or_descriptors_ends_in_one_line(
     limit: str, trained: Path

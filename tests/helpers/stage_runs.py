@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import fast_yaml
@@ -51,6 +52,18 @@ def outs(root: Path, stage: str, key: str = "") -> list[Path]:
     named = [item if isinstance(item, dict) else {item: {}} for item in named]
     paths = [path for item in named for path, options in item.items() if "persist" not in options]
     return [root / path.replace("${key}", key) for path in paths]
+
+
+def run_dag(root: Path, corpora: Iterable[str], runs: Iterable[str]) -> None:
+    """All stages of the corpora and of the runs, in their order, and the report."""
+    for corpus in corpora:
+        for stage in ("download", "tokenize", "vocab", "encode"):
+            run(root, stage, corpus)
+    run(root, "scratch")
+    for name in runs:
+        for stage in ("train", "predict", "evaluate"):
+            run(root, stage, name)
+    run(root, "report")
 
 
 def run_evaluate(root: Path, name: str, corpus: str) -> dict[str, object]:

@@ -39,13 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for run in content["runs"].values():
         run["training"]["max_epochs"] = 1
     default_params.write(root, content)
-    for stage in ("download", "tokenize", "vocab", "encode"):
-        stage_runs.run(root, stage, "toy_reviews")
-    stage_runs.run(root, "scratch")
-    for name in RUNS:
-        for stage in ("train", "predict", "evaluate"):
-            stage_runs.run(root, stage, name)
-    stage_runs.run(root, "report")
+    stage_runs.run_dag(root, ["toy_reviews"], RUNS)
     return root
 
 

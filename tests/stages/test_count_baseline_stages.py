@@ -80,14 +80,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("counts")
     shutil.copy(ROOT / "dvc.yaml", root)
     default_params.write(root, settings())
-    for corpus in CORPORA:
-        for stage in ("download", "tokenize", "vocab", "encode"):
-            stage_runs.run(root, stage, corpus)
-    stage_runs.run(root, "scratch")
-    for name in FITTED:
-        for stage in ("train", "predict", "evaluate"):
-            stage_runs.run(root, stage, name)
-    stage_runs.run(root, "report")
+    stage_runs.run_dag(root, CORPORA, FITTED)
     return root
 
 

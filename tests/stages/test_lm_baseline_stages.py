@@ -64,13 +64,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("story")
     shutil.copy(ROOT / "dvc.yaml", root)
     default_params.write(root, settings())
-    for stage in ("download", "tokenize", "vocab", "encode"):
-        stage_runs.run(root, stage, "toy_story")
-    stage_runs.run(root, "scratch")
-    for name in RUNS:
-        for stage in ("train", "predict", "evaluate"):
-            stage_runs.run(root, stage, name)
-    stage_runs.run(root, "report")
+    stage_runs.run_dag(root, ["toy_story"], RUNS)
     return root
 
 
