@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.cli.arguments import print_escaped
 from pipeline.cli.run_names import run_of, setting_names
+from pipeline.core.errors import refuse
 
 HELP = "compare two settings over their seeds, or decide which of two trained runs is champion"
 
@@ -26,10 +27,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print the test or the decision as Markdown."""
     names = (arguments.first, arguments.second)
-    if all(name in setting_names(root) for name in names):
+    settings = [name for name in names if name in setting_names(root)]
+    if len(settings) == len(names):
         text = _settings(root, names)
     else:
-        text = _runs(root, *(run_of(root, name, "NAME") for name in names))
+        champion, challenger = (run_of(root, name, "NAME") for name in names)
+        if settings:
+            got = f"the setting {settings[0]} and a run"
+            raise refuse("NAME", got, "two settings or two runs")
+        text = _runs(root, champion, challenger)
     print_escaped(text.rstrip("\n"))
 
 

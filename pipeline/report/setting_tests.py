@@ -2,6 +2,8 @@
 
 from pipeline.report.document import NONE, Block, Heading, Paragraph, Table
 from pipeline.report.results import LEVEL, Group
+from pipeline.scoring.seeds import SettingPair
+from pipeline.scoring.significance import Pair
 
 
 def detectable_difference(group: Group) -> list[Block]:
@@ -21,15 +23,10 @@ def setting_tests(group: Group) -> list[Block]:
     """The test of every pair of settings, and how large a difference it can find."""
     if not group.pairs:
         return []
-    form, plain = ("{:+.2f}", "{:.2f}") if group.task.higher_is_better else ("{:+.4f}", "{:.4f}")
+    plain = "{:.2f}" if group.task.higher_is_better else "{:.4f}"
     rows = [
         (
-            f"`{pair.first}` – `{pair.second}`",
-            form.format(pair.difference),
-            f"{form.format(pair.low)} to {form.format(pair.high)}",
-            _p(pair.p),
-            _p(pair.corrected),
-            "yes" if pair.corrected < LEVEL else "no",
+            *_difference(group, pair),
             plain.format(pair.detectable),
             _more_seeds(pair.more_seeds, group.split_name),
         )
@@ -37,11 +34,7 @@ def setting_tests(group: Group) -> list[Block]:
     ]
     header = (
         "pair of settings",
-        f"difference in {group.task.difference}",
-        "interval",
-        "p",
-        "p, corrected",
-        "significant",
+        *_difference_header(group),
         "detectable",
         "more seeds",
     )
@@ -61,25 +54,10 @@ def model_tests(group: Group) -> list[Block]:
     """The test of every pair of models, where some setting has one seed."""
     if not group.model_pairs:
         return []
-    form = "{:+.2f}" if group.task.higher_is_better else "{:+.4f}"
-    rows = [
-        (
-            f"`{pair.first}` – `{pair.second}`",
-            form.format(pair.difference),
-            f"{form.format(pair.low)} to {form.format(pair.high)}",
-            _p(pair.p),
-            _p(pair.corrected),
-            "yes" if pair.corrected < LEVEL else "no",
-        )
-        for pair in group.model_pairs
-    ]
+    rows = [_difference(group, pair) for pair in group.model_pairs]
     header = (
         "pair of models",
-        f"difference in {group.task.difference}",
-        "interval",
-        "p",
-        "p, corrected",
-        "significant",
+        *_difference_header(group),
     )
     return [
         Heading(3, f"Tests of models ({group.corpus})"),
@@ -91,6 +69,24 @@ def model_tests(group: Group) -> list[Block]:
             "families or settings."
         ),
     ]
+
+
+def _difference_header(group: Group) -> tuple[str, ...]:
+    unit = group.task.difference
+    return (f"difference in {unit}", "interval", "p", "p, corrected", "significant")
+
+
+def _difference(group: Group, pair: SettingPair | Pair) -> tuple[str, ...]:
+    """The pair's names, and the cells below `_difference_header`."""
+    form = "{:+.2f}" if group.task.higher_is_better else "{:+.4f}"
+    return (
+        f"`{pair.first}` – `{pair.second}`",
+        form.format(pair.difference),
+        f"{form.format(pair.low)} to {form.format(pair.high)}",
+        _p(pair.p),
+        _p(pair.corrected),
+        "yes" if pair.corrected < LEVEL else "no",
+    )
 
 
 def _more_seeds(count: int | None, split_name: str) -> str:

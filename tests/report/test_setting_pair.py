@@ -74,6 +74,11 @@ def test_the_command_takes_settings_and_refuses_one_seed(root: Path, seqline) ->
     said = seqline(root, "compare", "transformer", "seq2seq")
     assert (said.status, said.err) == (0, "")
     assert said.out.startswith("# transformer and seq2seq\n")
+    mixed = seqline(root, "compare", "rnn", "lstm-1")
+    assert (mixed.status, mixed.err) == (
+        2,
+        "seqline: NAME: got the setting rnn and a run; expected two settings or two runs.\n",
+    )
     refused = seqline(root, "compare", "rnn", "lstm")
     assert (refused.status, refused.out) == (2, "")
     assert refused.err.startswith("seqline: NAME: got lstm, which has one seed; expected at least")
