@@ -56,7 +56,7 @@ Claim = Derived | Measured
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with a claim; a stale one is no error."""
+    """A claim that does not hold, or that is stale: its code has changed, which is no error."""
 
     claim: Claim
     problem: str

@@ -59,8 +59,8 @@ class YamlCache:
 
         content: dict[str, Any] = {}
         for name, lines in stages.items():
-            kept_lines, kept = self._stages.get(name, ("", b""))
-            if kept_lines != lines:
+            cached_lines, cached = self._stages.get(name, ("", b""))
+            if cached_lines != lines:
                 try:
                     part = self._original(lockfile.join_stages({name: lines}), path)["stages"]
                 except ParseError:
@@ -68,7 +68,7 @@ class YamlCache:
                 # Anchors count through the whole file.
                 if list(part) != [name] or lockfile.has_anchor(lines):
                     return None
-                kept = pickle.dumps(part[name])
-                self._stages[name] = (lines, kept)
-            content[name] = pickle.loads(kept)
+                cached = pickle.dumps(part[name])
+                self._stages[name] = (lines, cached)
+            content[name] = pickle.loads(cached)
         return {"schema": "2.0", "stages": content} if content else None
