@@ -64,10 +64,13 @@ class Model(nn.Module):
 
     def hidden(self, ids_BT: Tensor, state: RecurrentState | None) -> tuple[Tensor, RecurrentState]:
         """hidden_BTH after each id, and the state after the last; `state` None is a zero state."""
+        # In memory time comes first, as in torch's kernels, which would copy otherwise.
+        ids_TB = ids_BT.T.contiguous()
         if self.one_hot:
-            x_BTE = F.one_hot(ids_BT, self.vocabulary).float()
+            x_TBE = F.one_hot(ids_TB, self.vocabulary).float()
         else:
-            x_BTE = self.embedding(ids_BT)
+            x_TBE = self.embedding(ids_TB)
+        x_BTE = x_TBE.transpose(0, 1)
         # Dropout on the non-recurrent connections only (Zaremba et al. 2014).
         hidden_BTH, after = self.cells(self.dropout(x_BTE), state)
         return self.dropout(hidden_BTH), after

@@ -124,8 +124,12 @@ class Task:
     def loss(self, model: LanguageModel, batch: Batch, hidden_state: Any) -> tuple[Loss, Any]:
         """The summed loss, and the hidden state to carry to the next window."""
         hidden_BTH, state = model.hidden(batch.ids_BT, None if batch.fresh else hidden_state)
-        hidden_NH = hidden_BTH.flatten(0, 1)
-        label_N = batch.label_BT.flatten()
+        label_BT = batch.label_BT
+        # Flatten the tokens in the order of memory, which copies nothing.
+        if (hidden_TBH := hidden_BTH.transpose(0, 1)).is_contiguous():
+            hidden_NH, label_N = hidden_TBH.flatten(0, 1), label_BT.T.flatten()
+        else:
+            hidden_NH, label_N = hidden_BTH.flatten(0, 1), label_BT.flatten()
         words = self.config.softmax_words
         if words is None:
             nats = summed_cross_entropy(model.project(hidden_NH), label_N)
