@@ -49,7 +49,7 @@ def false_years(kind: str, years: int) -> int:
 
 
 def _promotes(systems: Systems, seed: int) -> bool:
-    """Return whether the gate promotes a challenger: its p-value is under its share of the level."""
+    """Return whether the gate promotes a challenger: its p-value is below its share of level."""
     # A smaller z than this has no such p-value.
     close_S = z_scores(systems.differences(0, slice(1, None))) > CRITICAL - 0.4
     return any(

@@ -286,10 +286,11 @@ def cbow(model: WordVectors, batch: Batch, config: Config) -> Loss:
     contexts (d2l 15.2.2)."""
     window = config.window
     block = batch.context_GTC.shape[1]
-    # The mean over the contexts, as a product with the normalised context matrix.
     contexts_GT = batch.context_GTC.sum(-1)
-    mean_GTC = batch.context_GTC / contexts_GT.clamp(min=1)[:, :, None]
-    input_GTD = torch.bmm(mean_GTC, model.input(batch.ids_GC))
+    sum_GTD = torch.bmm(batch.context_GTC, model.input(batch.ids_GC))
+    mean_GTD = sum_GTD / contexts_GT.clamp(min=1)[:, :, None]
+    # Each context has the gradient of h itself, not its share of it, as in Mikolov's program.
+    input_GTD = sum_GTD + (mean_GTD - sum_GTD).detach()
     output_GTD, noise_GKD = _output_vectors(
         model, batch.ids_GC[:, window : window + block], batch.noise_GK
     )
