@@ -11,6 +11,7 @@ import stage_inputs
 import yaml
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import modify_yaml
+from long_cases import mostly_long
 
 from pipeline.cli import presets
 
@@ -18,6 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
 YAML_FILES = [*FILES, ROOT / "dvc.yaml", ROOT / "flow.yaml", ROOT / "prefect.yaml"]
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+some_files = pytest.mark.parametrize(
+    "file",
+    mostly_long(FILES, lambda path: path.stem in {"params", "d2l"}, lambda path: path.stem),
+)
 
 
 def leaves(node: object, above: tuple[str, ...] = ()) -> Iterator[tuple[str, object]]:
@@ -115,7 +120,7 @@ def test_no_two_keys_have_one_section(file: Path) -> None:
         assert seen.setdefault(id(section), key) == key, f"{key} is {seen[id(section)]}"
 
 
-@each_file
+@some_files
 def test_experiment_of_one_key_does_not_affect_others(file: Path, tmp_path: Path) -> None:
     """`dvc exp run -S` changes params.yaml by `apply_overrides`."""
     text = file.read_text(encoding="utf-8")
@@ -126,7 +131,7 @@ def test_experiment_of_one_key_does_not_affect_others(file: Path, tmp_path: Path
     assert changed_keys(text, path.read_text(encoding="utf-8")) == dict.fromkeys(keys, 77)
 
 
-@each_file
+@some_files
 def test_a_key_written_through_dvc_changes_nothing_else(file: Path, tmp_path: Path) -> None:
     text = file.read_text(encoding="utf-8")
     path = tmp_path / "params.yaml"

@@ -114,6 +114,7 @@ def test_new_stages_come_in_the_plan_s_order_behind_those_that_were_there() -> N
     ]
 
 
+@pytest.mark.long
 def test_a_stage_put_into_the_lock_is_written_as_dvc_writes_it(tmp_path: Path) -> None:
     whole = (flows.ROOT / "dvc.lock").read_text(encoding="utf-8")
     stages, found = load_yaml(str(flows.ROOT / "dvc.lock"))["stages"], lockfile.split_stages(whole)

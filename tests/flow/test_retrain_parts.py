@@ -638,6 +638,7 @@ def test_failed_download_is_retried_and_shows_its_own_message(downloads: Path) -
     assert (downloads / "began").read_text() == ".."
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "program",
     [

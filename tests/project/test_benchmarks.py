@@ -201,6 +201,7 @@ def test_with_the_batchs_own_figures_it_is_read_as_in_training(trained: Path) ->
     assert far > 0
 
 
+@pytest.mark.long
 def test_a_batch_norm_table_has_a_line_for_every_way_and_a_figure_for_every_size(
     trained: Path, run_benchmark: Callable[..., str]
 ) -> None:

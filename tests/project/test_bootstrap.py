@@ -65,6 +65,7 @@ def test_unreachable_index_is_one_line_and_environment_stays_unfinished(project:
     assert "torch==" in (project / ".venv" / "install.log").read_text()
 
 
+@pytest.mark.long
 def test_a_current_environment_is_left_alone_without_the_network(project: Path, bare) -> None:
     bare(project / ".venv")
     bootstrap.write_stamp(project / ".venv", bootstrap.digest(project))

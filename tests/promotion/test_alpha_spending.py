@@ -11,6 +11,7 @@ import pytest
 import synthetic_runs
 from hypothesis import given
 from hypothesis import strategies as st
+from long_cases import mostly_long
 
 from benchmarks import gate_systems, gate_years
 from benchmarks.gate import binomial_limit
@@ -219,7 +220,7 @@ def test_probabilities_are_written_without_exponents() -> None:
 # A year of challenges
 
 
-@pytest.mark.parametrize("kind", gate_systems.KINDS)
+@pytest.mark.parametrize("kind", mostly_long(gate_systems.KINDS, "accuracy".__eq__))
 def test_few_years_of_equal_challengers_contain_a_false_promotion(kind: str) -> None:
     """By the gate's own p-values. Without spending, far more years contain one."""
     years = 40

@@ -17,6 +17,7 @@ import synthetic_runs
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from long_cases import mostly_long
 
 from benchmarks.gate import (
     CHALLENGES,
@@ -64,7 +65,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", mostly_long(METHODS, 1))
 def test_an_equal_challenger_is_promoted_no_more_often_than_the_level_says(
     method: str, kind: str
 ) -> None:
@@ -95,13 +96,13 @@ def test_a_lucky_challenger_is_not_promoted_for_its_luck(method: str, kind: str)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", mostly_long(METHODS, 1))
 def test_a_worse_challenger_is_hardly_ever_promoted(method: str, kind: str) -> None:
     assert (simulate(method, kind, -1)[0] < LEVEL).sum() <= binomial_limit(LEVEL / 10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", mostly_long(METHODS, 1))
 def test_a_truly_better_challenger_is_promoted(method: str, kind: str) -> None:
     assert (simulate(method, kind, 1)[0] < LEVEL).sum() > 0.9 * CHALLENGES
 

@@ -11,6 +11,7 @@ import default_params
 import numpy as np
 import pytest
 import stage_runs
+from long_cases import mostly_long
 
 from pipeline.cli import validate_params
 from pipeline.core import tables
@@ -94,7 +95,7 @@ def metrics(project: Path, name: str) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", mostly_long(CLASSIFIERS, 1))
 def test_validation_scores_are_those_of_fitting(project: Path, name: str) -> None:
     """Of the refitted model too: validation texts are predicted by the one that has not read
     them."""

@@ -11,6 +11,7 @@ from typing import Any
 import default_params
 import pytest
 import stage_runs
+from long_cases import mostly_long
 
 from benchmarks import interpolation
 from pipeline.cli import validate_params
@@ -75,7 +76,7 @@ def loss(project: Path, name: str) -> float:
     return float(rows["nats"].to_numpy().sum() / rows["count"].to_numpy().sum())
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", mostly_long(FITTED, 1))
 def test_the_loss_of_fitting_is_that_of_the_predictions(project: Path, name: str) -> None:
     history = tables.read(project / f"data/models/{name}/history.parquet", tables.HISTORY)
     values = dict(zip(history["name"].to_pylist(), history["value"].to_pylist(), strict=True))

@@ -344,6 +344,7 @@ def test_of_two_parents_of_one_setting_the_older_one_keeps_all_children(project:
     assert client.get_run(copy.info.run_id).info.lifecycle_stage == "deleted"
 
 
+@pytest.mark.long
 def test_syncs_at_once_create_one_parent(project: Path) -> None:
     write_seeds(project, SCORES)
     program = "import sys, pathlib; from pipeline import tracking; " + (

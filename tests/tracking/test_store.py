@@ -122,7 +122,7 @@ def test_sync_records_every_label_s_figures(project: Path) -> None:
     assert "recorded" not in tracking.sync(project)
 
 
-@pytest.mark.parametrize("name", ODD_FOLDERS)
+@pytest.mark.parametrize("name", mostly_long(ODD_FOLDERS, 5))
 def test_a_project_s_store_lies_in_the_project_whatever_its_path(
     name: str, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_resumed_training_continues_its_run_without_duplicate_steps(project: Pat
     assert len(all_runs(client)) == 1
 
 
+@pytest.mark.long
 def test_a_failed_training_is_shown_as_failed_with_the_figures_that_mlflow_can_name(
     project: Path,
 ) -> None:

@@ -173,7 +173,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(
 
 
 @pytest.mark.usefixtures("saved_at_every_step")
-@pytest.mark.parametrize("optimiser", [name for name in OWN_KEYS if name != "adam"])
+@pytest.mark.parametrize("optimiser", mostly_long([name for name in OWN_KEYS if name != "adam"], 2))
 def test_a_killed_training_resumes_with_every_optimiser(optimiser: str, tmp_path: Path) -> None:
     resumed_as_if_never_killed("translation", 9, tmp_path, optimiser=optimiser, max_epochs=1)
 
