@@ -158,7 +158,8 @@ class Fitted(Protocol):
         """Fit the model to the encoded rows `train`; choose what is not estimated on `valid`.
 
         Returns the validation metrics by name, among them `loss`, in nats per token (or per row, if
-        a row has one label), as `Task.validate` of the same task gives it."""
+        a row has one label), as `Task.validate` of the same task gives it; no metrics if the scores
+        of the task depend on its objective, which then computes them."""
 
 
 @runtime_checkable

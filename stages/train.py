@@ -124,7 +124,7 @@ def train(
     for path, table in zip(paths, splits, strict=True):
         check_ids(table, vocab.sizes, path)
     objective = None
-    if loop_config is not None:
+    if run.objective is not None:
         objective = config.load(task_module.Config, run.objective, f"{setting}.objective")
 
     # Model
@@ -144,13 +144,15 @@ def train(
     model.to(device)
 
     # Training
+    seed = derive(run.seed, "data")
+    task = None if objective is None else task_module.Task(*splits, objective, seed, device)
     if loop_config is None:
-        train_table, valid_table = splits
-        progress = fitted.fit(model, train_table, valid_table, derive(run.seed, "data"), log)
+        validate = None if task is None else task.validate
+        progress = fitted.fit(model, *splits, seed, log, validate)
     else:
         trainer = loop.Loop(
             model,
-            task_module.Task(*splits, objective, derive(run.seed, "data"), device),
+            task,
             optim.load(run.optim, f"{setting}.optim"),
             loop_config,
             seed=derive(run.seed, "dropout"),

@@ -134,8 +134,10 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> params.Run:
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
     families.refuse_other_task(block, where)
     sizes = config.load(model.Config, block.model, f"{setting}.model")
-    if not fitted.check_blocks(block, setting):
+    is_fitted = fitted.check_blocks(block, setting)
+    if block.objective is not None:
         config.load(task.Config, block.objective, f"{setting}.objective")
+    if not is_fitted:
         optim.load(block.optim, f"{setting}.optim")
         config.load(loop.Config, block.training, f"{setting}.training")
 

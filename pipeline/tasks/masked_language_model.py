@@ -33,6 +33,7 @@ KIND = "text"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "text")  # vocabularies of the input and of the output
 USES_SEARCH = False  # whether decoding is a search
 MODELS = (MaskedLanguageModel,)  # protocols of the models that it trains
+SCORES_BY_OBJECTIVE = True  # pairs are scored as cut to `objective.max_length`
 CHOSEN = 0.15  # share of the words
 MASKED = 0.8  # share of the chosen words
 RANDOM = 0.1  # share of the chosen words

@@ -40,7 +40,15 @@ def params() -> dict[str, Any]:
     sentiment = content["runs"]["bert_sentiment"] | barely
     sentiment["model"], sentiment["training"]["max_epochs"] = bert["model"], 1
     content["corpora"] = {CORPUS: story, REVIEWS: reviews}
-    content["runs"] = {"bert": bert, "further": bert | barely, "sentiment": sentiment}
+    counts = {"family": "neighbour_masks", "model": {}, "optim": None, "training": None}
+    blanks = counts | {"family": "neighbour_blanks", "task": "fill_blank", "objective": None}
+    content["runs"] = {
+        "bert": bert,
+        "further": bert | barely,
+        "sentiment": sentiment,
+        "counts": bert | counts,
+        "blanks": bert | blanks,
+    }
     return content
 
 
@@ -53,7 +61,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in ("download", "tokenize", "vocab", "encode"):
         for corpus in (CORPUS, REVIEWS):
             stage_runs.run(root, stage, corpus)
-    for name in ("bert", "further", "sentiment"):
+    for name in params()["runs"]:
         for stage in ("train", "predict", "evaluate"):
             stage_runs.run(root, stage, name)
     return root
@@ -85,6 +93,30 @@ def test_a_run_is_fine_tuned_for_sentiment_from_the_pre_trained_encoder(done: Pa
         <= scores["accuracy"]["high"]
         <= 100
     )
+
+
+def test_counts_of_neighbours_are_scored_on_the_same_masks_as_bert(done: Path) -> None:
+    scores = [
+        tables.read(done / f"data/scores/{run}/test.parquet", tables.SCORES_MASKED)
+        for run in ("bert", "counts")
+    ]
+    assert scores[0]["masks"].equals(scores[1]["masks"])
+    assert scores[0]["count"].equals(scores[1]["count"])
+    metrics = json.loads((done / "reports/metrics/counts.json").read_text())
+    assert metrics["test"]["nsp_loss"] == pytest.approx(np.log(2))
+    uniform = tables.read(done / f"data/vocab/{CORPUS}/text.parquet", tables.VOCAB).num_rows
+    assert 1 < metrics["test"]["masked_perplexity"]["score"] < uniform
+
+
+@pytest.mark.parametrize(("name", "loss"), [("counts", "mlm_loss"), ("blanks", "loss")])
+def test_losses_of_counts_are_those_of_their_predictions(done: Path, name: str, loss: str) -> None:
+    history = tables.read(done / f"data/models/{name}/history.parquet", tables.HISTORY)
+    values = dict(zip(history["name"].to_pylist(), history["value"].to_pylist(), strict=True))
+    [file] = (done / f"data/predictions/{name}").glob("*_valid.parquet")
+    schema = tables.MASKED if name == "counts" else tables.LIKELIHOOD
+    rows = tables.read(file, schema)
+    nats = rows["nats"].to_numpy().sum() / rows["count"].to_numpy().sum()
+    assert values[f"valid/{loss}"] == pytest.approx(nats, rel=1e-6)
 
 
 def test_both_losses_and_accuracies_are_in_the_history_and_in_the_metrics(done: Path) -> None:
