@@ -19,9 +19,9 @@ def with_seeds(text: str, wanted: Sequence[str]) -> str:
     """The params file `text`, which is in order, with other numbers of seeds.
 
     `wanted`: each `N` for every setting, or `SETTING=N` for one. Seeds are then 1 to N. With `N`,
-    settings keep their runs if these are on several corpora (cross-validation), or are fitted
-    without gradients: most such models are the same for every seed. UserError for a number below 1,
-    and for a setting that is unknown or cross-validated."""
+    settings keep their runs if these are on several corpora (cross-validation), or if no part of
+    them is trained by gradients: such models are the same for every seed. UserError for a number
+    below 1, and for a setting that is unknown or cross-validated."""
     for option in wanted:
         setting, equals, number = option.rpartition("=")
         if not number.isascii() or not number.isdecimal() or int(number) < 1:
@@ -49,12 +49,24 @@ def _runs_by_setting(content: Any) -> dict[str, dict[str, Any]]:
 
 
 def _trained_settings(content: Any, settings: Mapping[str, Any]) -> list[str]:
-    """The settings that are trained by gradients, on one corpus."""
+    """The settings that are trained by gradients, or contain one that is, on one corpus."""
     return [
         name
         for name, runs in settings.items()
-        if content["settings"][name]["optim"] is not None and not _is_cross_validated(runs)
+        if not _is_cross_validated(runs)
+        and any(_is_trained(content, run, len(content["runs"])) for run in runs.values())
     ]
+
+
+def _is_trained(content: Any, run: Mapping[str, Any], most: int) -> bool:
+    """Whether the run, or one of at most `most` that it begins from, is trained by gradients."""
+    for _ in range(most):
+        if content["settings"][run["setting"]]["optim"] is not None:
+            return True
+        if run["init_from"] == params.SCRATCH:
+            return False
+        run = content["runs"][run["init_from"]]
+    return False
 
 
 def _is_cross_validated(runs: Mapping[str, Mapping[str, Any]]) -> bool:

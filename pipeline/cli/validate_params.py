@@ -1,6 +1,7 @@
 """`seqline check`: all of `params.yaml` and of the `flow.yaml` beside it is loaded by the modules
 that it configures."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -217,6 +218,18 @@ def _init_from(path: Path, name: str, block: params.Run) -> None:
             f"a run that reads those of {vocab}",
             f"Set corpora.{block.corpus}.vocab.corpus, or name another run.",
         )
+
+    # Seeds that share a trained beginning are not independent, as the tests of settings assume.
+    shared = {key: getattr(block, key) for key in ("setting", "corpus", "init_from")}
+    for other, keys in config.section(path, "runs").items():
+        is_same = isinstance(keys, Mapping) and shared.items() <= dict(keys).items()
+        if other != name and is_same and params.is_trained(path, block.init_from):
+            raise refuse(
+                where,
+                f"{block.init_from}, from which {other} of the same setting begins",
+                f"another seed of {initial_run.setting}: each seed begins from its own",
+                f"Add a seed of {initial_run.setting}, or give {name} another setting.",
+            )
 
 
 def _search(block: params.Run, task: ModuleType, model: ModuleType, where: str) -> None:

@@ -286,6 +286,19 @@ def run(path: Path, name: str) -> Run:
     return config.load(Run, asdict(entry) | setting, where)
 
 
+def is_trained(path: Path, name: str) -> bool:
+    """Whether the run, or one that it begins from or contains, is trained by gradients, so that its
+    weights depend on a seed."""
+    seen: set[str] = set()
+    while name != SCRATCH and name not in seen:
+        seen.add(name)
+        block = run(path, name)
+        if block.optim is not None:
+            return True
+        name = block.init_from
+    return False
+
+
 def _refuse_other_kind(where: str, entry: _Entry, other: str, block: Mapping[str, Any]) -> None:
     """UserError unless both runs are repetitions of one setting: of one family and task, with
     different seeds or corpora."""

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
 from pipeline.core.errors import at_least_one, refuse
-from pipeline.core.seeding import derive
 from pipeline.nn.ngram_index import Occurrences
 from pipeline.nn.ngram_linear import NgramLinear
 from pipeline.text.token_budget import Ragged
@@ -75,14 +74,15 @@ class Model(nn.Module):
         self.unrefitted = linear() if config.refit else None
 
     def fit(self, train: pa.Table, valid: pa.Table, seed: int) -> dict[str, float]:
-        """Weight the n-grams of the training texts by their ratios, and fit the classifiers."""
+        """Weight the n-grams of the training texts by their ratios, and fit the classifiers; `seed`
+        is not used."""
         first = self.before_refit()
-        self._fit_linear(first, train, seed)
+        self._fit_linear(first, train)
         valid_label_N = valid["label"].to_numpy().astype(np.int64)
         metrics = first.finish(Ragged(valid["ids"]), valid_label_N, self.config.calibrate)
 
         if self.config.refit:
-            self._fit_linear(self.linear, pa.concat_tables([train, valid]), seed)
+            self._fit_linear(self.linear, pa.concat_tables([train, valid]))
             self.linear.scale = first.scale.clone()
         return metrics
 
@@ -90,7 +90,7 @@ class Model(nn.Module):
         """The classifier of the training texts alone."""
         return self.linear if self.unrefitted is None else self.unrefitted
 
-    def _fit_linear(self, linear: NgramLinear, table: pa.Table, seed: int) -> None:
+    def _fit_linear(self, linear: NgramLinear, table: pa.Table) -> None:
         label_N = table["label"].to_numpy().astype(np.int64)
         occurrences = linear.number(Ragged(table["ids"]), label_N)
         features = len(linear.index)
@@ -100,9 +100,7 @@ class Model(nn.Module):
         bias_C = np.zeros(classes)
         # Two labels need one classifier: the other's scores are the negative ones.
         for label in range(classes) if classes > 2 else [1]:
-            weight_F, bias = fit_binary(
-                occurrences, features, label_N == label, self.config, derive(seed, f"label {label}")
-            )
+            weight_F, bias = fit_binary(occurrences, features, label_N == label, self.config)
             weight_FC[:, label] = weight_F
             bias_C[label] = bias
         linear.set_weights(weight_FC, bias_C)
@@ -117,12 +115,11 @@ def fit_binary(
     features: int,
     is_positive_N: NDArray[np.bool_],
     config: Config,
-    seed: int,
 ) -> tuple[NDArray[np.float64], float]:
     """weight_F and bias of one label's score against all others."""
     ratio_F = log_count_ratio(occurrences, is_positive_N, features, config.alpha)
     matrix = _sparse_matrix(occurrences, ratio_F, len(is_positive_N))
-    classifier = _classifier(config, seed).fit(matrix, is_positive_N)
+    classifier = _classifier(config).fit(matrix, is_positive_N)
     own_F = classifier.coef_[0]
 
     # w' = (1 - beta) mean |w| + beta w (equation 4)
@@ -152,13 +149,13 @@ def _sparse_matrix(occurrences: Occurrences, ratio_F: NDArray[np.float64], texts
     return sparse.csr_matrix((ratio_F[feature_P], (row_P, feature_P)), shape)
 
 
-def _classifier(config: Config, seed: int) -> Any:
+def _classifier(config: Config) -> Any:
     """A linear classifier of liblinear (Fan et al. 2008), which regularizes the bias too."""
     # Takes a second to import, and only this family needs it.
     from sklearn import linear_model, svm
 
     if config.classifier == "svm":
-        return svm.LinearSVC(C=config.C, dual=True, max_iter=_ITERATIONS, random_state=seed % 2**32)
+        return svm.LinearSVC(C=config.C, dual=True, max_iter=_ITERATIONS, random_state=0)
     return linear_model.LogisticRegression(
-        C=config.C, solver="liblinear", max_iter=_ITERATIONS, random_state=seed % 2**32
+        C=config.C, solver="liblinear", max_iter=_ITERATIONS, random_state=0
     )

@@ -17,8 +17,8 @@ def interval(setting: SettingResults, decimals: int) -> str:
 
 
 def seeds(setting: SettingResults) -> str:
-    """The number of seeds; a setting that is fitted needs none."""
-    if setting.is_fitted:
+    """The number of seeds; a deterministic setting needs none."""
+    if setting.is_deterministic:
         return "none"
     return str(len(setting.results)) if len(setting.results) > 1 else "one seed"
 

@@ -87,8 +87,8 @@ def _how_to_read(evaluation: Evaluation) -> str:
         "A setting is a model with its hyperparameters. It is trained with several seeds, and its "
         f"score is the mean over them on the {split} split, ± the standard deviation over them. "
         f"The {evaluation.confidence:.0%} interval covers both the seeds and the {split} "
-        "sentences: another mean is expected in it if the setting were trained with other seeds "
-        "and scored on other sentences. "
+        "sentences: such intervals contain the expected score over all seeds and sentences in that "
+        "share of cases. "
         "**better than** lists the settings that a setting beats significantly, over seeds and "
         f"sentences: a t-test at p < {LEVEL}, corrected for the number of pairs (Holm 1979), whose "
         "error rate was measured by simulation. "
@@ -108,32 +108,42 @@ def _findings(group: Group) -> str:
     if not best.supports_claims:
         return (
             f"`{best.name}` has the best score, {score}, with one seed. That says nothing about "
-            "another seed: the setting is in no test below."
+            "another seed: the setting is in no test of settings."
         )
 
     beaten = group.beaten_by(best.name, LEVEL)
     if len(beaten) == len(others):
         return f"`{best.name}` is best with {score}, significantly better than every other setting."
-    not_beaten = ", ".join(f"`{name}`" for name in others if name not in beaten)
-    return (
-        f"`{best.name}` has the best score, {score}. It is not significantly better than "
-        f"{not_beaten}."
-    )
+    tested = group.compared_with(best.name)
+    sentences = [f"`{best.name}` has the best score, {score}."]
+    if not_beaten := [name for name in others if name in tested and name not in beaten]:
+        sentences.append(f"It is not significantly better than {_names(not_beaten)}.")
+    if untested := [name for name in others if name not in tested]:
+        sentences.append(f"No test compares it with {_names(untested)}.")
+    return " ".join(sentences)
 
 
 def _baseline(group: Group) -> list[Block]:
-    """A warning if no trained network beats the best baseline."""
-    fitted = [setting for setting in group.settings if setting.is_fitted]
-    networks = [setting for setting in group.settings if not setting.is_fitted]
-    if not fitted or not networks:
+    """A warning if no setting with a trained network is known to beat the best baseline."""
+    baselines = [setting.name for setting in group.settings if setting.is_deterministic]
+    networks = [setting.name for setting in group.settings if not setting.is_deterministic]
+    if not baselines or not networks:
         return []
-    baseline = fitted[0].name
-    beating = [s.name for s in networks if baseline in group.beaten_by(s.name, LEVEL)]
-    if beating:
+    baseline = baselines[0]
+    if any(baseline in group.beaten_by(name, LEVEL) for name in networks):
         return []
-    return [
-        Paragraph(f"**No neural setting is significantly better than the baseline** `{baseline}`.")
-    ]
+    tested = group.compared_with(baseline)
+    untested = [name for name in networks if name not in tested]
+    if len(untested) == len(networks):
+        return [Paragraph(f"No test compares a neural setting with the baseline `{baseline}`.")]
+    text = f"**No neural setting is significantly better than the baseline** `{baseline}`."
+    if untested:
+        text += f" No test compares it with {_names(untested)}."
+    return [Paragraph(text)]
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _ranking(group: Group, evaluation: Evaluation) -> Table:

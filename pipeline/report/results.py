@@ -27,11 +27,14 @@ _ESTIMATE = {"score", "low", "high"}
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A run as `params.yaml` has it, and its `reports/metrics/<run>.json`."""
+    """A run as `params.yaml` has it, and its `reports/metrics/<run>.json`.
+
+    `is_trained`: by gradients, or it contains a run that is, as a mixture of models does."""
 
     name: str
     run: params.Run
     metrics: dict[str, Any]
+    is_trained: bool
 
     def metric(self, dotted: str) -> Any:
         """The metric under a dotted key; None if this run has none."""
@@ -66,8 +69,13 @@ class SettingResults:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether the family is fitted without gradients: a further seed would change nothing."""
+        """Whether the family is fitted without gradients."""
         return self.first.run.optim is None
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether a further seed would change nothing: no part is trained by gradients."""
+        return not any(result.is_trained for result in self.results)
 
     def values(self, dotted: str) -> list[float]:
         """The metric of every run; none if a run lacks it."""
@@ -113,6 +121,11 @@ class Group:
         notes = [note for result in self.results for note in result.metrics.get("notes", [])]
         return list(dict.fromkeys([*notes, *filter(None, [self.untested])]))
 
+    def compared_with(self, name: str) -> set[str]:
+        """The settings that a test compares with `name`."""
+        both = [{pair.first, pair.second} for pair in self.pairs]
+        return {other for names in both if name in names for other in names - {name}}
+
     def beaten_by(self, name: str, level: float) -> list[str]:
         """The settings that `name` is significantly better than, in order of rank; `level` applies
         to the corrected p."""
@@ -155,7 +168,8 @@ def groups(
         if settings is not None and run.setting not in settings:
             continue
         content = _metrics(metrics / f"{name}.json", run, ranking_split(evaluation))
-        by_group.setdefault((run.task, run.corpus), []).append(Result(name, run, content))
+        result = Result(name, run, content, params.is_trained(file, name))
+        by_group.setdefault((run.task, run.corpus), []).append(result)
     return [_group(file, results, scores, evaluation) for _, results in sorted(by_group.items())]
 
 
@@ -197,7 +211,7 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
         for name, of_setting in by_setting.items()
     }
     compared = [
-        seeds.Setting(name, units[name], of_setting[0].run.optim is None)
+        seeds.Setting(name, units[name], not any(result.is_trained for result in of_setting))
         for name, of_setting in by_setting.items()
     ]
 

@@ -15,7 +15,9 @@ def detectable_difference(group: Group) -> list[Block]:
     least, most = form.format(values[0]), form.format(values[-1])
     span = least if least == most else f"{least} to {most}, depending on the pair,"
     return [
-        Paragraph(f"Minimum detectable difference (power 80 %): {span} in {group.task.difference}.")
+        Paragraph(
+            f"Minimum detectable difference (power about 80 %): {span} in {group.task.difference}."
+        )
     ]
 
 
@@ -44,8 +46,8 @@ def setting_tests(group: Group) -> list[Block]:
         Table(header, tuple(rows), numbers),
         Paragraph(
             "`detectable` is the smallest true difference that the test finds with a power of "
-            "80 %. `more seeds` is how many more seeds of each setting would decide an open pair, "
-            "if the observed difference were the true one."
+            "about 80 %. `more seeds` is how many more seeds of each setting would decide an open "
+            "pair, if the observed difference were the true one."
         ),
     ]
 

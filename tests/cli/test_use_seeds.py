@@ -33,11 +33,18 @@ def seeds_of(text: str) -> dict[str, list[int]]:
 
 
 def trained(text: str) -> list[str]:
-    """The settings that are trained by gradients, on one corpus."""
+    """The settings that are trained by gradients, or contain one that is, on one corpus."""
+    content = fast_yaml.load(text)
+
+    def is_trained(run: dict) -> bool:
+        begins_from = content["runs"].get(run["init_from"])
+        has_optimiser = content["settings"][run["setting"]]["optim"] is not None
+        return has_optimiser or (begins_from is not None and is_trained(begins_from))
+
     return [
         name
-        for name, block in fast_yaml.load(text)["settings"].items()
-        if block["optim"] is not None
+        for name in content["settings"]
+        if any(is_trained(run) for run in runs_of(text, name).values())
         and len({run["corpus"] for run in runs_of(text, name).values()}) == 1
     ]
 
@@ -131,6 +138,28 @@ def test_a_run_that_begins_from_another_begins_from_its_own_seed() -> None:
     assert {run["seed"]: run["init_from"] for run in runs.values()} == {
         seed: f"bert-{seed}" for seed in range(1, 6)
     }
+
+
+def test_mixtures_have_the_seeds_of_the_network_in_them() -> None:
+    text = (ROOT / "presets/d2l.yaml").read_text(encoding="utf-8")
+    for count in (1, 4):
+        runs = runs_of(seeds.with_seeds(text, [str(count)]), "interpolated")
+        assert {run["seed"]: run["init_from"] for run in runs.values()} == {
+            seed: f"large_gru-{seed}" for seed in range(1, count + 1)
+        }
+    # The n-gram models have nothing to draw.
+    assert seeds_of(seeds.with_seeds(text, ["4"]))["kn6"] == [1]
+
+
+def test_seeds_that_share_a_trained_beginning_are_refused(project, seqline, edited) -> None:
+    edited(project, "runs.bert_sentiment-2.init_from", "bert-1")
+    said = seqline(project, "check")
+    assert said.status == 2
+    assert said.err == (
+        "seqline: runs.bert_sentiment-1.init_from: got bert-1, from which bert_sentiment-2 of the "
+        "same setting begins; expected another seed of bert: each seed begins from its own. Add a "
+        "seed of bert, or give bert_sentiment-1 another setting.\n"
+    )
 
 
 def test_cross_validated_settings_keep_their_runs() -> None:
