@@ -398,6 +398,7 @@ def test_the_same_english_always_has_the_same_french(pairs: Pairs) -> None:
     assert len(set(seen.values())) > 0.8 * len(seen) > 30000
 
 
+@pytest.mark.long
 def test_every_derivation_of_an_english_sentence_gives_the_same_french(pairs: Pairs) -> None:
     for source, target in pairs["train"][:150] + pairs["test_long"][:10]:
         symbol = "Long" if len(source.split()) > 14 else "Sentence"

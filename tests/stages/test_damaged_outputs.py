@@ -83,7 +83,7 @@ DAMAGES: tuple[Callable[[Path], None], ...] = (
     brackets,
     an_object,
 )
-QUICK = (cut, removed, a_list)  # of `make test`
+QUICK = (cut, a_list)  # of `make test`
 
 
 @pytest.fixture(scope="module")

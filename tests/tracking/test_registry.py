@@ -290,6 +290,7 @@ def test_version_attachments_are_stored_with_its_run(project: Project, tmp_path:
     assert version.mlflow_run in str(next(project.root.glob("mlartifacts/**/gate")))
 
 
+@pytest.mark.long
 def test_champions_follow_one_another_and_come_back_one_by_one(project: Project) -> None:
     assert champion(project) is None
     versions = [
@@ -562,6 +563,7 @@ def test_a_champion_that_was_moved_during_a_contest_stays(project: Project, sett
     assert (champion(project), reigns(project)) == (2, [2, 3, 1])
 
 
+@pytest.mark.long
 def test_a_version_that_was_rolled_back_does_not_win_again_whatever_is_forgotten(
     project: Project, settled
 ) -> None:

@@ -10,7 +10,13 @@ from pipeline.core.errors import UserError
 from pipeline.training import families
 
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
-RUNS = [(file, name) for file in FILES for name in config.section(file, "runs")]
+# The first run of each setting: the other seeds have its family and task.
+RUNS = [
+    (file, name)
+    for file in FILES
+    for name, run in config.section(file, "runs").items()
+    if run["seed"] == 1
+]
 TASKS = config.module_names("pipeline.tasks")
 FAMILIES = config.module_names("pipeline.models")
 
