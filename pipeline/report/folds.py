@@ -126,10 +126,11 @@ def explanation(cross_validation: CrossValidation) -> Paragraph:
         "Runs that differ only in the fold that is held out are one setting, cross-validated. "
         f"Each fold is the {cross_validation.split_name} set once, and the mean over the folds is "
         "the setting's score, ± the standard deviation between folds. A fold with several seeds "
-        "counts once, by their mean. The training texts of the folds overlap, so that the "
-        "deviation between folds is too small for that of the mean. Intervals and tests allow for "
-        "it by the corrected resampled t-test (Nadeau & Bengio 2003): the variance of a mean over "
-        f"F folds is (1/F + {size}) times the variance between folds, as a fold has {size} as many "
+        "counts once, by their mean. The training texts of the folds overlap, so that scores of "
+        "folds are not independent, and a plain t-test finds too many differences. Intervals and "
+        "tests are those of the corrected resampled t-test (Nadeau & Bengio 2003): the variance of "
+        "a mean over F folds is "
+        f"(1/F + {size}) times the variance between folds, as a fold has {size} as many "
         f"{cross_validation.split_name} rows as training rows, with F - 1 degrees of freedom. Two "
         "settings are compared fold by fold, on the folds that both have. **better than** is this "
         f"test at p < {LEVEL}, corrected once for all pairs of the table (Holm 1979)."
@@ -142,6 +143,12 @@ def notes(cross_validation: CrossValidation) -> list[Block]:
     if cross_validation.single:
         named = ", ".join(f"`{setting.name}`" for setting in cross_validation.single)
         found.append(f"no test has {named}: one fold supports no claim")
+    if same := [f"`{s.name}`" for s in cross_validation.settings if _same_seeds(s)]:
+        found.append(
+            f"every fold has the same seed ({', '.join(same)}): what this seed does alike on all "
+            "folds counts as the setting's, and only seeds that differ between folds would show it "
+            "in the deviation"
+        )
     if cross_validation.untested:
         found.append(cross_validation.untested)
     return [Paragraph(f"Note: {note}.") for note in found]
@@ -191,8 +198,8 @@ def scores_of_fold(group: Group) -> list[Block]:
     header = ("setting", "family", "parameters", "seeds", group.task.main_title)
     return [
         Paragraph(
-            f"One fold of the cross-validated text {group.fold_of.name}. Its scores support no "
-            "claim: settings are compared over the folds."
+            f"This is one fold of a cross-validated text ({group.fold_of.name}). Its scores "
+            "support no claim: settings are compared over the folds."
         ),
         Table(header, tuple(rows), (False, False, True, True, True)),
     ]
@@ -205,6 +212,14 @@ def _main(cross_validation: CrossValidation) -> str:
 def _spread(setting: FoldResults, key: str, form: str) -> str:
     values = setting.values(key)
     return f"{form.format(mean(values))} ± {form.format(stdev(values))}"
+
+
+def _same_seeds(setting: FoldResults) -> set[int]:
+    """The seeds that every fold has; a setting that is fitted draws no random numbers."""
+    if setting.is_fitted:
+        return set()
+    seeds = [{result.run.seed for result in fold.results} for fold in setting.folds]
+    return set.intersection(*seeds)
 
 
 def _seeds(setting: FoldResults) -> str:

@@ -7,8 +7,8 @@ adds the ratio of test and training rows:
     variance of the mean = (1 / F + test rows / training rows) * variance over the F folds
 
 with F - 1 degrees of freedom. The differences of two settings are taken fold by fold, over the
-folds that both have. Seeds, training texts and test texts all vary between folds, so one training
-of each fold is enough; with several seeds, a fold's score is their mean.
+folds that both have. Training texts, test texts and seeds should all vary between folds. Then one
+training of each fold is enough; with several seeds, a fold's score is their mean.
 
 Values that are the same on every fold have no variance to estimate an error from, as those of two
 small folds often are by chance. Their interval is infinite, and their difference has p = 1.
