@@ -48,7 +48,6 @@ def ranking(cross_validation: CrossValidation) -> Table:
 
     rows = []
     for rank, setting in enumerate(settings, 1):
-        values = setting.values(main)
         score = setting.score
         row = [
             str(rank),
@@ -58,7 +57,6 @@ def ranking(cross_validation: CrossValidation) -> Table:
             _seeds(setting),
             _spread(setting, main, _SCORE),
             setting_tests.interval(score.low, score.high, f"{{:.{decimals}f}}"),
-            f"{min(values):.2f} to {max(values):.2f}",
         ]
         row += [_spread(setting, key, form) for _, key, form in columns]
         rows.append((*row, setting_tests.better_than(cross_validation, rank)))
@@ -73,7 +71,6 @@ def ranking(cross_validation: CrossValidation) -> Table:
         "seeds of a fold",
         task.main_title,
         interval if is_of_score else f"{interval}, {task.difference}",
-        "lowest to highest",
         *(name for name, _, _ in columns),
         "better than",
     )
