@@ -15,12 +15,12 @@ from pipeline.report import (
     confusion,
     curves,
     document,
-    folds,
     looks,
     results,
     summary,
     vectors,
 )
+from pipeline.report.cross_validation import cross_validations
 from pipeline.report.document import Figure
 from pipeline.report.style import upper_first
 
@@ -52,13 +52,13 @@ def main() -> None:
     }
 
     evaluation = params.evaluation(arguments.params)
-    cross_validation = folds.several_folds(groups, arguments.params)
+    over_folds = cross_validations(arguments.params, groups)
     blocks = comparison.document(
         groups,
         evaluation,
         arguments.predictions,
         figures,
-        cross_validation,
+        over_folds,
         results.unranked(arguments.params),
         all_looks,
         arguments.looks,
@@ -66,7 +66,7 @@ def main() -> None:
     with atomic_file(arguments.looks) as file:
         file.write_text(looks.to_csv(all_looks), encoding="utf-8")
     with atomic_file(arguments.summary) as file:
-        file.write_text(summary.to_json(groups), encoding="utf-8")
+        file.write_text(summary.to_json(groups, over_folds), encoding="utf-8")
     with atomic_file(arguments.comparison) as file:
         file.write_text(document.markdown(blocks, arguments.comparison.parent), encoding="utf-8")
     with atomic_file(arguments.page) as file:

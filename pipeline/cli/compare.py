@@ -9,14 +9,15 @@ from pipeline.cli.arguments import print_escaped
 from pipeline.cli.run_names import run_of, setting_names
 from pipeline.core.errors import refuse
 
-HELP = "compare two settings over their seeds, or decide which of two trained runs is champion"
+HELP = "compare two settings over seeds or folds, or decide which of two trained runs is champion"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the subcommand's parser."""
     parser.description = (
-        "Two settings: test whether their scores differ, over seeds and test sentences. Two runs: "
-        "show whether the second would replace the first as champion, and why. Nothing is promoted."
+        "Two settings: test whether their scores differ, over seeds and test sentences, or over "
+        "folds if they are cross-validated. Two runs: show whether the second would replace the "
+        "first as champion, and why. Nothing is promoted."
     )
     parser.add_argument("first", metavar="NAME", help="a setting; or a run, the one to beat")
     parser.add_argument(

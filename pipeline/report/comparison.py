@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.params import Evaluation
-from pipeline.report import cells, hyperparameters, looks, setting_tests
+from pipeline.report import cells, folds, hyperparameters, looks, setting_tests
+from pipeline.report.cross_validation import CrossValidation
 from pipeline.report.document import NONE, Block, Figure, Heading, Paragraph, Table, Verbatim
 from pipeline.report.looks import Look
 from pipeline.report.results import (
@@ -40,12 +41,13 @@ def document(
     evaluation: Evaluation,
     predictions: Path,
     figures: Mapping[str, list[Figure]],
-    cross_validation: Sequence[Block],
+    cross_validations: Sequence[CrossValidation],
     unranked: Sequence[tuple[str, str]],
     all_looks: Collection[Look],
     looks_file: Path,
 ) -> list[Block]:
-    """All blocks of the report: how to read it, `cross_validation`, then a section per group.
+    """All blocks of the report: how to read it, then a section for each cross-validated text and
+    each group.
 
     `figures` are those of each `Group.key`. `unranked` are tasks and corpora without a section.
     `all_looks` are those in `looks_file`."""
@@ -53,20 +55,17 @@ def document(
         Heading(1, "Comparison"),
         *looks.not_looked(evaluation, unranked),
         Paragraph(_how_to_read(evaluation)),
-        *cross_validation,
     ]
+    for cross_validation in cross_validations:
+        blocks += _over_folds(cross_validation)
     for group in groups:
         # The result first, then details, settings, samples and figures.
-        blocks += [
-            Heading(2, f"{group.task.title} on {group.corpus}"),
-            Paragraph(_findings(group)),
-            *_baseline(group),
-            _ranking(group, evaluation),
-            *setting_tests.detectable_difference(group),
-            looks.count(group, all_looks, looks_file),
-        ]
+        blocks.append(Heading(2, f"{group.task.title} on {group.corpus}"))
+        blocks += folds.scores_of_fold(group) if group.fold_of else _outcome(group, evaluation)
+        blocks.append(looks.count(group, all_looks, looks_file))
         blocks += [Paragraph(f"Note: {note}.") for note in group.notes]
-        blocks.append(Paragraph(group.task.meaning))
+        if not group.fold_of:
+            blocks.append(Paragraph(group.task.meaning))
         blocks += [
             *_runs(group),
             *_further_scores(group),
@@ -74,10 +73,45 @@ def document(
             *setting_tests.setting_tests(group),
             *setting_tests.model_tests(group),
         ]
-        blocks += [Heading(3, f"Settings ({group.corpus})"), *hyperparameters.table(group)]
+        if not group.fold_of:
+            blocks.append(Heading(3, f"Settings ({group.corpus})"))
+            blocks += hyperparameters.table(group.settings)
         blocks += _samples(group, predictions)
         blocks += _figures(group, figures.get(group.key, []))
-        blocks += _signatures(group)
+        if not group.fold_of:
+            blocks += _signatures(group)
+    return blocks
+
+
+def _outcome(group: Group, evaluation: Evaluation) -> list[Block]:
+    """The ranking of the settings, and what their tests say."""
+    return [
+        Paragraph(_findings(group)),
+        *_baseline(group),
+        _ranking(group, evaluation),
+        *setting_tests.detectable_difference(group),
+    ]
+
+
+def _over_folds(cross_validation: CrossValidation) -> list[Block]:
+    """The section of a cross-validated text, with all that is the same for its folds."""
+    blocks: list[Block] = [Heading(2, folds.title(cross_validation))]
+    if cross_validation.settings:
+        blocks += [
+            Paragraph(folds.findings(cross_validation)),
+            *_baseline(cross_validation),
+            folds.ranking(cross_validation),
+            *setting_tests.detectable_difference(cross_validation),
+        ]
+    blocks += folds.notes(cross_validation)
+    blocks.append(folds.explanation(cross_validation))
+    blocks.append(Paragraph(cross_validation.task.meaning))
+    if cross_validation.settings:
+        blocks += folds.scores_by_fold(cross_validation)
+    blocks += folds.tests(cross_validation)
+    blocks.append(Heading(3, f"Settings ({cross_validation.text.name})"))
+    blocks += hyperparameters.table(cross_validation.on_first_folds)
+    blocks += _signatures(cross_validation.groups[0])
     return blocks
 
 
@@ -123,7 +157,7 @@ def _findings(group: Group) -> str:
     return " ".join(sentences)
 
 
-def _baseline(group: Group) -> list[Block]:
+def _baseline(group: Group | CrossValidation) -> list[Block]:
     """A warning if no setting with a trained network is known to beat the best baseline."""
     baselines = [setting.name for setting in group.settings if setting.is_deterministic]
     networks = [setting.name for setting in group.settings if not setting.is_deterministic]
@@ -191,20 +225,14 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
     numbers = (True, False, False, *[True] * (len(titles) + 3), False)
 
     # Highlight the best setting and those that it does not beat.
-    best = group.beaten_by(group.settings[0].name, LEVEL)
-    tied = next((i for i, setting in enumerate(group.settings) if setting.name in best), len(rows))
-    return Table(header, tuple(rows), numbers, first=tied if len(rows) > 1 else 0)
+    return Table(header, tuple(rows), numbers, first=setting_tests.unbeaten(group))
 
 
 def _beaten(group: Group, rank: int) -> str:
     """Names of the settings that the setting of this rank beats."""
-    setting = group.settings[rank - 1]
-    if not setting.supports_claims:
+    if not group.settings[rank - 1].supports_claims:
         return "no claim"
-    names = group.beaten_by(setting.name, LEVEL)
-    if len(names) > 1 and len(names) == len(group.settings) - rank:
-        return "all below"
-    return ", ".join(f"`{name}`" for name in names) or NONE
+    return setting_tests.better_than(group, rank)
 
 
 def _runs(group: Group) -> list[Block]:

@@ -1,15 +1,15 @@
 """Table of the hyperparameters of the settings of a group."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.core import params
 from pipeline.report.document import NONE, Block, Paragraph, Table, Verbatim
-from pipeline.report.results import Group
+from pipeline.report.results import SettingResults
 
 
-def table(group: Group) -> list[Block]:
+def table(settings: Sequence[SettingResults]) -> list[Block]:
     """A table of the hyperparameters in which the settings differ, and a line of those that all
     share."""
     # The model, the training and the search of each setting, under dotted keys.
@@ -17,7 +17,7 @@ def table(group: Group) -> list[Block]:
         setting.name: _flat(
             {name: getattr(setting.first.run, name) or {} for name in params.SETTING_KEYS}
         )
-        for setting in group.settings
+        for setting in settings
     }
     first, *others = flat.values()
     shared = {
@@ -27,7 +27,7 @@ def table(group: Group) -> list[Block]:
     }
 
     rows = []
-    for setting in group.settings:
+    for setting in settings:
         differing = {key: value for key, value in flat[setting.name].items() if key not in shared}
         seeds = ", ".join(str(result.run.seed) for result in setting.results)
         rows.append(
@@ -39,10 +39,13 @@ def table(group: Group) -> list[Block]:
             )
         )
     header = ("setting", "family", "seeds", "hyperparameters that differ")
-    settings = Table(header, tuple(rows), (False, False, False, False))
+    hyperparameters = Table(header, tuple(rows), (False, False, False, False))
     if not others or not shared:
-        return [settings]
-    return [settings, Paragraph(f"Hyperparameters that all settings share: `{_listed(shared)}`.")]
+        return [hyperparameters]
+    return [
+        hyperparameters,
+        Paragraph(f"Hyperparameters that all settings share: `{_listed(shared)}`."),
+    ]
 
 
 def _flat(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

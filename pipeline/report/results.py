@@ -1,7 +1,7 @@
 """Data of the report: the settings of `params.yaml` with the scores of their runs, grouped by task
 and corpus, ranked and compared in pairs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
+from pipeline.report.fold_texts import FoldText, cross_validated
 from pipeline.scoring import metrics_file, seeds
+from pipeline.scoring.folds import FoldPair
 from pipeline.scoring.seeds import SettingPair, SettingScore
 from pipeline.scoring.significance import Bootstrap, Pair, pairs
 from pipeline.scoring.tasks import Scoring, load_scoring, promotion, text_config
@@ -59,7 +61,7 @@ class SettingResults:
 
     name: str
     results: tuple[Result, ...]
-    supports_claims: bool  # the variation over seeds is known, so that it can be compared
+    supports_claims: bool  # the variation over seeds and rows is known, so that it can be compared
     score: SettingScore
 
     @property
@@ -90,7 +92,11 @@ class Group:
     `split` ranks them: `TEST`, or `VALID` if the test set is not to be looked at.
     `pairs` has the test of every pair of settings that support claims. `model_pairs` compares the
     first runs of all settings, as models; it is empty if all settings support claims.
-    `untested` says which pairs cannot be compared, and why."""
+    `comparable` are the settings that are scored on the same selection of the rows, and `untested`
+    says which pairs cannot be compared, and why.
+
+    `fold_of` is the cross-validated text that the corpus is one fold of, if any. One fold supports
+    no claims and has no tests: settings are compared over folds (`cross_validation`)."""
 
     task: Scoring
     corpus: str
@@ -99,7 +105,9 @@ class Group:
     settings: tuple[SettingResults, ...]
     pairs: tuple[SettingPair, ...]
     model_pairs: tuple[Pair, ...]
+    comparable: tuple[tuple[str, ...], ...]
     untested: str
+    fold_of: FoldText | None
 
     @property
     def results(self) -> list[Result]:
@@ -123,22 +131,40 @@ class Group:
 
     def compared_with(self, name: str) -> set[str]:
         """The settings that a test compares with `name`."""
-        both = [{pair.first, pair.second} for pair in self.pairs]
-        return {other for names in both if name in names for other in names - {name}}
+        return compared_with(name, self.pairs)
 
     def beaten_by(self, name: str, level: float) -> list[str]:
         """The settings that `name` is significantly better than, in order of rank; `level` applies
         to the corrected p."""
-        sign = 1 if self.task.higher_is_better else -1
-        beaten = set()
-        for pair in self.pairs:
-            if pair.corrected >= level:
-                continue
-            if pair.first == name and sign * pair.difference > 0:
-                beaten.add(pair.second)
-            elif pair.second == name and sign * pair.difference < 0:
-                beaten.add(pair.first)
-        return [setting.name for setting in self.settings if setting.name in beaten]
+        ranked = [setting.name for setting in self.settings]
+        return beaten(name, ranked, self.pairs, self.task.higher_is_better, level)
+
+
+def compared_with(name: str, pairs: Sequence[SettingPair | FoldPair]) -> set[str]:
+    """The settings that the tests of the `pairs` compare with `name`."""
+    both = [{pair.first, pair.second} for pair in pairs]
+    return {other for names in both if name in names for other in names - {name}}
+
+
+def beaten(
+    name: str,
+    settings: Sequence[str],
+    pairs: Sequence[SettingPair | FoldPair],
+    higher_is_better: bool,
+    level: float,
+) -> list[str]:
+    """Those of the `settings`, in their order, that `name` is significantly better than by the
+    tests of the `pairs`."""
+    sign = 1 if higher_is_better else -1
+    found = set()
+    for pair in pairs:
+        if pair.corrected >= level:
+            continue
+        if pair.first == name and sign * pair.difference > 0:
+            found.add(pair.second)
+        elif pair.second == name and sign * pair.difference < 0:
+            found.add(pair.first)
+    return [setting for setting in settings if setting in found]
 
 
 def ranking_split(evaluation: params.Evaluation) -> str:
@@ -160,9 +186,9 @@ def groups(
     Runs of `unranked` are left out."""
     evaluation = params.evaluation(file)
     left_out = unranked(file)
+    runs = {name: params.run(file, name) for name in config.section(file, "runs")}
     by_group: dict[tuple[str, str], list[Result]] = {}
-    for name in config.section(file, "runs"):
-        run = params.run(file, name)
+    for name, run in runs.items():
         if (run.task, run.corpus) in left_out:
             continue
         if settings is not None and run.setting not in settings:
@@ -170,7 +196,13 @@ def groups(
         content = _metrics(metrics / f"{name}.json", run, ranking_split(evaluation))
         result = Result(name, run, content, params.is_trained(file, name))
         by_group.setdefault((run.task, run.corpus), []).append(result)
-    return [_group(file, results, scores, evaluation) for _, results in sorted(by_group.items())]
+
+    # Other runs of the file decide too whether a fold stands alone: it is then a test set.
+    folds = cross_validated(file, runs.values())
+    return [
+        _group(file, results, scores, evaluation, folds.get(key))
+        for key, results in sorted(by_group.items())
+    ]
 
 
 def unranked(file: Path) -> list[tuple[str, str]]:
@@ -184,7 +216,13 @@ def unranked(file: Path) -> list[tuple[str, str]]:
     return [(task, corpus) for task, corpus in kinds if promotion(task).validation is None]
 
 
-def _group(file: Path, results: list[Result], scores: Path, evaluation: params.Evaluation) -> Group:
+def _group(
+    file: Path,
+    results: list[Result],
+    scores: Path,
+    evaluation: params.Evaluation,
+    fold_of: FoldText | None,
+) -> Group:
     split = ranking_split(evaluation)
     first = results[0]
     corpus = first.run.corpus
@@ -220,7 +258,7 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
         SettingResults(
             setting.name,
             tuple(by_setting[setting.name]),
-            setting.is_testable,
+            setting.is_testable and fold_of is None,
             seeds.estimate(setting, task.score, evaluation.confidence),
         )
         for setting in compared
@@ -236,11 +274,12 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
         pair
         for names in comparable
         for pair in combinations([setting for setting in compared if setting.name in names], 2)
+        if fold_of is None
     ]
     tests = seeds.compare_pairs(named_pairs, task.score, evaluation.confidence, LEVEL)
 
     model_pairs: list[Pair] = []
-    if not all(setting.supports_claims for setting in ranked):
+    if fold_of is None and not all(setting.supports_claims for setting in ranked):
         bootstrap = Bootstrap.of(evaluation, corpus, split)
         first_units = {setting.name: units[setting.name][0] for setting in ranked}
         first_runs = {setting.name: setting.first.name for setting in ranked}
@@ -255,7 +294,9 @@ def _group(file: Path, results: list[Result], scores: Path, evaluation: params.E
         tuple(ranked),
         tuple(tests),
         tuple(model_pairs),
+        tuple(tuple(names) for names in comparable),
         untested,
+        fold_of,
     )
 
 

@@ -1,17 +1,39 @@
 """Tables of the tests: of settings over seeds and sentences, and of single models."""
 
+import math
+
+from pipeline.report.cross_validation import CrossValidation
 from pipeline.report.document import NONE, Block, Heading, Paragraph, Table
 from pipeline.report.results import LEVEL, Group
+from pipeline.scoring.folds import FoldPair
 from pipeline.scoring.seeds import SettingPair
 from pipeline.scoring.significance import Pair
 
 
-def detectable_difference(group: Group) -> list[Block]:
+def better_than(group: Group | CrossValidation, rank: int) -> str:
+    """Cell with the names of the settings that the setting of this rank beats."""
+    names = group.beaten_by(group.settings[rank - 1].name, LEVEL)
+    if len(names) > 1 and len(names) == len(group.settings) - rank:
+        return "all below"
+    return ", ".join(f"`{name}`" for name in names) or NONE
+
+
+def unbeaten(group: Group | CrossValidation) -> int:
+    """The number of settings at the top that the best one does not beat, itself included; 0 for a
+    single setting."""
+    names = [setting.name for setting in group.settings]
+    if len(names) == 1:
+        return 0
+    beaten = group.beaten_by(names[0], LEVEL)
+    return next((rank for rank, name in enumerate(names) if name in beaten), len(names))
+
+
+def detectable_difference(group: Group | CrossValidation) -> list[Block]:
     """The table's minimum detectable difference."""
-    if not group.pairs:
-        return []
     form = "{:.2f}" if group.task.higher_is_better else "{:.4f}"
-    values = sorted(pair.detectable for pair in group.pairs)
+    values = sorted(pair.detectable for pair in group.pairs if math.isfinite(pair.detectable))
+    if not values:
+        return []
     least, most = form.format(values[0]), form.format(values[-1])
     span = least if least == most else f"{least} to {most}, depending on the pair,"
     return [
@@ -28,7 +50,7 @@ def setting_tests(group: Group) -> list[Block]:
     plain = "{:.2f}" if group.task.higher_is_better else "{:.4f}"
     rows = [
         (
-            *_difference(group, pair),
+            *difference(group, pair),
             plain.format(pair.detectable),
             _more_seeds(pair.more_seeds, group.split_name),
         )
@@ -36,7 +58,7 @@ def setting_tests(group: Group) -> list[Block]:
     ]
     header = (
         "pair of settings",
-        *_difference_header(group),
+        *difference_header(group),
         "detectable",
         "more seeds",
     )
@@ -56,10 +78,10 @@ def model_tests(group: Group) -> list[Block]:
     """The test of every pair of models, where some setting has one seed."""
     if not group.model_pairs:
         return []
-    rows = [_difference(group, pair) for pair in group.model_pairs]
+    rows = [difference(group, pair) for pair in group.model_pairs]
     header = (
         "pair of models",
-        *_difference_header(group),
+        *difference_header(group),
     )
     return [
         Heading(3, f"Tests of models ({group.corpus})"),
@@ -73,22 +95,32 @@ def model_tests(group: Group) -> list[Block]:
     ]
 
 
-def _difference_header(group: Group) -> tuple[str, ...]:
+def difference_header(group: Group | CrossValidation) -> tuple[str, ...]:
+    """Titles of the columns of a difference, after the pair's."""
     unit = group.task.difference
     return (f"difference in {unit}", "interval", "p", "p, corrected", "significant")
 
 
-def _difference(group: Group, pair: SettingPair | Pair) -> tuple[str, ...]:
-    """The pair's names, and the cells below `_difference_header`."""
+def difference(
+    group: Group | CrossValidation, pair: SettingPair | FoldPair | Pair
+) -> tuple[str, ...]:
+    """The pair's names, and the cells below `difference_header`."""
     form = "{:+.2f}" if group.task.higher_is_better else "{:+.4f}"
     return (
         f"`{pair.first}` – `{pair.second}`",
         form.format(pair.difference),
-        f"{form.format(pair.low)} to {form.format(pair.high)}",
+        interval(pair.low, pair.high, form),
         _p(pair.p),
         _p(pair.corrected),
         "yes" if pair.corrected < LEVEL else "no",
     )
+
+
+def interval(low: float, high: float, form: str) -> str:
+    """Cell with an interval; one without bounds is left out."""
+    if not math.isfinite(high - low):
+        return NONE
+    return f"{form.format(low)} to {form.format(high)}"
 
 
 def _more_seeds(count: int | None, split_name: str) -> str:

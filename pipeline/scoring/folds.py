@@ -6,20 +6,34 @@ adds the ratio of test and training rows:
 
     variance of the mean = (1 / F + test rows / training rows) * variance over the F folds
 
-with F - 1 degrees of freedom. The differences of two settings are taken fold by fold, as both have
-the same folds. Seeds, training texts and test texts all vary between folds, so one training of each
-fold is enough; with several seeds, a fold's score is their mean.
+with F - 1 degrees of freedom. The differences of two settings are taken fold by fold, over the
+folds that both have. Training texts, test texts and seeds should all vary between folds. Then one
+training of each fold is enough; with several seeds, a fold's score is their mean.
+
+Values that are the same on every fold have no variance to estimate an error from, as those of two
+small folds often are by chance. Their interval is infinite, and their difference has p = 1.
 
 Shapes: F folds."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
-from pipeline.core.errors import refuse
+import numpy as np
+
 from pipeline.scoring.estimated_variance import ErrorDistribution, VariancePart
 from pipeline.scoring.seeds import POWER
 from pipeline.scoring.significance import Array, holm
+
+_ROUNDING = 1e-9  # differences of scores that are smaller, relative to the scores, are none
+
+
+@dataclass(frozen=True, slots=True)
+class FoldScores:
+    """A setting's score on each fold, by the fold's name."""
+
+    name: str
+    score: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +53,11 @@ class FoldPair:
 
     `difference` is first minus second, with its interval. `corrected` is Holm's p over all pairs.
     `detectable` is the true difference that is found with a probability of 80 %, at the level that
-    Holm's correction asks for as long as no other pair differs."""
+    Holm's correction asks for as long as no other pair differs. `folds` is how many both have."""
 
     first: str
     second: str
+    folds: int
     difference: float
     low: float
     high: float
@@ -57,52 +72,66 @@ def overlap_ratio(folds: int) -> float:
 
 
 def estimate_folds(scores_F: Array, ratio: float, confidence: float) -> FoldScore:
-    """Estimate the expected score of a setting; `ratio` is that of test and training rows."""
-    _check("a setting", scores_F)
+    """Estimate the expected score of a setting from at least two folds; `ratio` is that of test and
+    training rows."""
     mean = float(scores_F.mean())
-    width = _error(scores_F, ratio).quantile(1 - confidence)
+    width = math.inf
+    if _vary(scores_F, scores_F):
+        width = _error(scores_F, ratio).quantile(1 - confidence)
     return FoldScore(mean, float(scores_F.std(ddof=1)), mean - width, mean + width)
 
 
 def compare_folds(
-    settings: Mapping[str, Array], ratio: float, confidence: float, level: float
+    pairs: Sequence[tuple[FoldScores, FoldScores]], ratio: float, confidence: float, level: float
 ) -> list[FoldPair]:
-    """Test every setting against every later one, with Holm's correction.
+    """Test all pairs of a table, with Holm's correction for their number.
 
-    `settings` has the scores_F of each, of the same F folds. UserError for a single fold."""
-    for name, scores_F in settings.items():
-        _check(name, scores_F)
-    named = list(combinations(settings, 2))
+    Pairs that have fewer than two folds in common are left out."""
+    tested = [(first, second) for first, second in pairs if len(_shared(first, second)) > 1]
+    tests = [_compare(*pair, ratio, confidence, level / len(tested)) for pair in tested]
+    corrected = holm([test.p for test in tests])
+    return [replace(test, corrected=p) for test, p in zip(tests, corrected, strict=True)]
 
-    pairs = []
-    for first, second in named:
-        change_F = settings[first] - settings[second]
-        difference = float(change_F.mean())
+
+def _shared(first: FoldScores, second: FoldScores) -> list[str]:
+    return [fold for fold in first.score if fold in second.score]
+
+
+def _compare(
+    first: FoldScores, second: FoldScores, ratio: float, confidence: float, level: float
+) -> FoldPair:
+    folds = _shared(first, second)
+    first_F, second_F = (
+        np.array([setting.score[fold] for fold in folds]) for setting in (first, second)
+    )
+    change_F = first_F - second_F
+    difference = float(change_F.mean())
+
+    p = 1.0
+    width = detectable = math.inf
+    if _vary(change_F, first_F):
         error = _error(change_F, ratio)
-        width = error.quantile(1 - confidence)
         p = error.two_sided(difference)
-        pairs.append(
-            FoldPair(
-                first=first,
-                second=second,
-                difference=difference,
-                low=difference - width,
-                high=difference + width,
-                p=p,
-                corrected=p,
-                detectable=error.detectable(level / len(named), POWER),
-            )
-        )
-    corrected = holm([pair.p for pair in pairs])
-    return [replace(pair, corrected=p) for pair, p in zip(pairs, corrected, strict=True)]
+        width = error.quantile(1 - confidence)
+        detectable = error.detectable(level, POWER)
+    return FoldPair(
+        first=first.name,
+        second=second.name,
+        folds=len(folds),
+        difference=difference,
+        low=difference - width,
+        high=difference + width,
+        p=p,
+        corrected=p,
+        detectable=detectable,
+    )
+
+
+def _vary(values_F: Array, scores_F: Array) -> bool:
+    """Return whether values differ by more than the rounding errors of the scores."""
+    return float(np.ptp(values_F)) > _ROUNDING * float(np.abs(scores_F).max())
 
 
 def _error(values_F: Array, ratio: float) -> ErrorDistribution:
     variance = (1 / len(values_F) + ratio) * float(values_F.var(ddof=1))
     return ErrorDistribution.of([VariancePart(variance, len(values_F) - 1)])
-
-
-def _check(name: str, scores_F: Array) -> None:
-    if len(scores_F) < 2:
-        expected = "at least 2 folds to compare settings"
-        raise refuse(f"runs.{name}", f"{len(scores_F)} fold", expected, "Add runs on other folds.")

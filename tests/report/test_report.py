@@ -1,7 +1,6 @@
 """The report: what it says of made runs whose quality is known, that it says it twice the same, and
 what it refuses."""
 
-import dataclasses
 import json
 import os
 import re
@@ -25,7 +24,7 @@ from stage_runs import run_evaluate
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.report import attention, document, folds, results, style
+from pipeline.report import attention, document, results, style
 from pipeline.report.document import Heading, Paragraph, Table, Verbatim
 
 ROOT = Path(__file__).parents[2]
@@ -245,48 +244,6 @@ def test_summary_has_each_settings_score_for_dvc_metrics(seeded: Path) -> None:
         "seeds": 3,
     }
     assert summary["story"]["lstm"].keys() == {"perplexity", "seeds"}
-
-
-def test_folds_of_one_text_are_summed_up_before_all_else(seeded: Path, tmp_path: Path) -> None:
-    group = results.groups(
-        seeded / "params.yaml", seeded / "reports/metrics", seeded / "data/scores"
-    )[0]
-    first = group.settings[0]
-    corpora, groups = {}, []
-    for fold, score in enumerate((4.0, 6.0, 8.0)):
-        name = f"text_{fold}"
-        split = {"method": "folds", "folds": 10, "fold": fold}
-        corpora[name] = {
-            "format": "text_lines",
-            "split": split,
-            "vocab": {"corpus": name, "min_count": 1},
-        }
-        found = {
-            "parameters": 1,
-            "test": {"perplexity": {"score": score}, "bits_per_character": score / 2},
-        }
-        run = dataclasses.replace(first.first.run, corpus=name)
-        setting = dataclasses.replace(
-            first, name="rnn", results=(results.Result(f"rnn_{fold}", run, found, True),)
-        )
-        groups.append(dataclasses.replace(group, corpus=name, settings=(setting,)))
-    corpora["another"] = {
-        "format": "text_lines",
-        "split": "official",
-        "vocab": {"corpus": "another", "min_count": 1},
-    }
-    file = tmp_path / "params.yaml"
-    file.write_text(yaml.safe_dump({"corpora": corpora}))
-    assert folds.fold_corpora(file) == [(10, ["text_0", "text_1", "text_2"])]
-    heading, table, _ = folds.several_folds([group, *groups], file)
-    assert heading == document.Heading(2, "Language models, cross-validated (text_0 to text_2)")
-    assert table.header[1] == "folds"
-    assert table.rows == (
-        ("`rnn`", "3 of 10", "6.00 ± 2.00", "4.00 to 8.00", "3.000 ± 1.000", "2.000 to 4.000"),
-    )
-    corpora["text_1"]["vocab"]["min_count"] = 2
-    file.write_text(yaml.safe_dump({"corpora": corpora}))
-    assert folds.fold_corpora(file) == [(10, ["text_0", "text_2"])]
 
 
 def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path) -> None:
