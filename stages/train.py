@@ -147,9 +147,11 @@ def train(
     seed = derive(run.seed, "data")
     task = None if objective is None else task_module.Task(*splits, objective, seed, device)
     if loop_config is None:
+        train_table, valid_table = splits
         validate = None if task is None else task.validate
-        progress = fitted.fit(model, *splits, seed, log, validate)
+        progress = fitted.fit(model, train_table, valid_table, seed, log, validate)
     else:
+        assert task is not None
         trainer = loop.Loop(
             model,
             task,

@@ -33,7 +33,7 @@ class Model(nn.Module):
         self.counts.fit(*neighbours.of_rows(Ragged(train["ids"])))
         left_N, word_N, right_N = neighbours.of_rows(Ragged(valid["ids"]))
         nats = 0.0
-        for part in torch.arange(len(word_N)).split(_BATCH):
+        for part in torch.split(torch.arange(len(word_N)), _BATCH):
             log_prob_NV = self.counts.log_probs(left_N[part], right_N[part])
             nats -= float(log_prob_NV.gather(1, word_N[part, None]).sum())
         return {"loss": nats / max(len(word_N), 1)}

@@ -31,7 +31,8 @@ class ContextCounts(nn.Module):
 
     def fit(self, context_N: Tensor, word_N: Tensor) -> None:
         """Count the words of the contexts."""
-        pair_E, count_E = (context_N * self.vocabulary + word_N).unique(return_counts=True)
+        pair_N = context_N * self.vocabulary + word_N
+        pair_E, count_E = torch.unique(pair_N, return_counts=True)
         context_E = pair_E // self.vocabulary
         self.context_C, words_C = context_E.unique_consecutive(return_counts=True)
         self.end_C = words_C.cumsum(0)

@@ -73,7 +73,7 @@ def test_settings_are_in_block_style(file: Path) -> None:
     while open_nodes:
         node = open_nodes.pop()
         if isinstance(node, yaml.MappingNode):
-            assert not node.flow_style, str(node.start_mark)
+            assert not node.flow_style or not node.value, str(node.start_mark)  # {} is empty
             open_nodes += [value for _, value in node.value]
 
 
