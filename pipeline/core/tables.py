@@ -186,7 +186,7 @@ SCORES_PAIR = pa.schema(
         "empty": pa.bool_(),
     }
 )
-# `nats` is -log P of the true label.
+# `nats` is -log P of the true label; `confidence` is the probability of the predicted one.
 SCORES_LABELLED = pa.schema(
     {
         "row": pa.int64(),
@@ -195,6 +195,7 @@ SCORES_LABELLED = pa.schema(
         "label": pa.string(),
         "predicted": pa.string(),
         "nats": pa.float64(),
+        "confidence": pa.float64(),
     }
 )
 # MASKED with the first sentence's block, its number of tokens, and how many of

@@ -13,6 +13,7 @@ from pipeline.contracts import EOS, Prompt
 from pipeline.core.errors import refuse
 from pipeline.nn.concave import concave_maximum
 from pipeline.nn.ngram_index import NgramIndex, Occurrences, unique_occurrences
+from pipeline.text import labels
 from pipeline.text.token_budget import Ragged
 
 _BATCH = 128  # texts that are scored at a time
@@ -41,15 +42,7 @@ class NgramLinear(nn.Module):
         """Number the n-grams of the training texts, and return them as they are counted.
 
         UserError for a label without a text, or texts without a word."""
-        texts_of_label = np.bincount(label_N, minlength=len(self.bias_C))
-        if not texts_of_label.all():
-            label = int(texts_of_label.argmin())
-            raise refuse(
-                "corpus",
-                f"no training text with the label number {label}",
-                "at least one of every label",
-                "Enlarge the corpus, or leave the label out.",
-            )
+        labels.rows_of_each(label_N, len(self.bias_C))
         occurrences = self.index.fit(texts)
         if not len(occurrences.row_P):
             raise refuse("corpus", "training texts without a word", "words to count")
