@@ -87,7 +87,10 @@ def test_label_smoothing_is_weighted_by_the_row_s_class() -> None:
     log_probs_BC = model.classify(batch.text).log_softmax(1)
     true_B = log_probs_BC.gather(1, batch.label_B[:, None])[:, 0]
     smooth_B = -(0.8 * true_B + 0.2 * log_probs_BC.mean(1))
-    wanted = sum(float(task.weight_C[label]) * nats for label, nats in zip(batch.label_B, smooth_B))
+    wanted = sum(
+        float(task.weight_C[label]) * nats
+        for label, nats in zip(batch.label_B, smooth_B, strict=True)
+    )
     torch.testing.assert_close(task.loss(model, batch, None)[0].total, wanted)
 
 
