@@ -65,7 +65,8 @@ class Task(labelled.LabelledTask):
         self.train = Texts(train["ids"], config, device)
 
     def positions(self) -> labelled.Rows:
-        return self.train.ids.length + 1
+        position_N: labelled.Rows = self.train.ids.length + 1
+        return position_N
 
     def inputs(self, rows: labelled.Rows) -> Prompt:
         return self.train.prompt(rows)
