@@ -17,6 +17,7 @@ from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
 from pipeline.text import batches, labels, shards
 from pipeline.text.encode import Codec, describe
+from pipeline.text.rows import SIDES
 
 Over = shards.MapFunction[tuple[Path, pa.RecordBatch], tuple[pa.RecordBatch, dict[str, int]]]
 
@@ -36,15 +37,17 @@ def main() -> None:
     vocab = describe(arguments.vocab)
     codecs = {side: Codec.load(arguments.vocab, side) for side in vocab.sides}
     names = labels.load(arguments.vocab) if labels.SIDE in vocab.sizes else None
-    kind = "labelled" if names is not None else "text" if "text" in codecs else "pair"
+    paths = [path for path in sorted(arguments.tokens.glob("*.parquet")) if path.stem != "rejects"]
+    kind = "text" if "text" in codecs else "pair"
+    if names is not None:
+        kind = labels.kind(paths[0]) if paths else "labelled"
 
     # Workers encode, a batch at a time.
     encode_batch = partial(batches.encode, kind=kind, codecs=codecs, names=names)
     with atomic_dir(arguments.out) as out, shards.parallel_map(encode_batch, compute) as encoded:
         counts = {}
-        for path in sorted(arguments.tokens.glob("*.parquet")):
-            if path.stem != "rejects":
-                counts[path.stem] = encode(path, kind, encoded, out / path.name)
+        for path in paths:
+            counts[path.stem] = encode(path, kind, encoded, out / path.name)
         text = json.dumps(counts, indent=1, sort_keys=True)
         (out / "encoded.json").write_text(text + "\n", encoding="utf-8")
 
@@ -54,7 +57,7 @@ def encode(tokens: Path, kind: str, encoded: Over, out: Path) -> dict[str, int]:
     token_schema, id_schema = batches.schemas(kind)
     total: Counter[str] = Counter()
     # The raw texts are not needed: workers get the tokens only.
-    columns = [name for name in token_schema.names if name not in ("text", "source", "target")]
+    columns = [name for name in token_schema.names if name not in SIDES]
     with tables.writer(out, id_schema) as writer:
         for batch, counts in encoded(
             (tokens, batch.select(columns)) for batch in tables.batches(tokens, token_schema)

@@ -26,6 +26,14 @@ RAW_TEXT = pa.schema(
 )
 RAW_PAIR = pa.schema({"source": pa.string(), "target": pa.string(), "reject": pa.string()})
 RAW_LABELLED = pa.schema({"text": pa.string(), "label": pa.string(), "reject": pa.string()})
+RAW_LABELLED_PAIR = pa.schema(
+    {
+        "premise": pa.string(),
+        "hypothesis": pa.string(),
+        "label": pa.string(),
+        "reject": pa.string(),
+    }
+)
 
 # After tokenize. `row` numbers the rows of a split from 0; the raw text is kept for scoring.
 # `characters` counts the Unicode characters of the normalised text (for bits per character).
@@ -58,8 +66,23 @@ TOKENS_LABELLED = pa.schema(
         "label": pa.string(),
     }
 )
+TOKENS_LABELLED_PAIR = pa.schema(
+    {
+        "row": pa.int64(),
+        "premise": pa.string(),
+        "hypothesis": pa.string(),
+        "premise_tokens": _strings,
+        "hypothesis_tokens": _strings,
+        "label": pa.string(),
+    }
+)
 # by the kind of corpus
-TOKENS = {"text": TOKENS_TEXT, "pair": TOKENS_PAIR, "labelled": TOKENS_LABELLED}
+TOKENS = {
+    "text": TOKENS_TEXT,
+    "pair": TOKENS_PAIR,
+    "labelled": TOKENS_LABELLED,
+    "labelled_pair": TOKENS_LABELLED_PAIR,
+}
 REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.string()})
 
 # Benchmarks of word vectors, in addition to the splits. Classes: words of a class can replace each
@@ -86,6 +109,9 @@ VOCAB = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64()})
 ENCODED_TEXT = pa.schema({"row": pa.int64(), "ids": _ids, "paragraph": pa.int64()})
 ENCODED_PAIR = pa.schema({"row": pa.int64(), "source": _ids, "target": _ids})
 ENCODED_LABELLED = pa.schema({"row": pa.int64(), "ids": _ids, "label": pa.int32()})
+ENCODED_LABELLED_PAIR = pa.schema(
+    {"row": pa.int64(), "premise": _ids, "hypothesis": _ids, "label": pa.int32()}
+)
 
 # After train: `name` is e.g. train/loss, valid/perplexity, learning_rate. No clock in it.
 HISTORY = pa.schema(

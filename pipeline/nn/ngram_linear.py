@@ -96,8 +96,13 @@ class NgramLinear(nn.Module):
             scale = fitted_scale(logits_NC, label_N)
             self.scale = torch.full_like(self.scale, scale)
             logits_NC = logits_NC * scale
-        accuracy = float((logits_NC.argmax(1) == label_N).mean())
-        return {"loss": nats(logits_NC, label_N) / len(label_N), "accuracy": accuracy}
+        return metrics(logits_NC, label_N)
+
+
+def metrics(logits_NC: NDArray[np.float64], label_N: NDArray[np.int64]) -> dict[str, float]:
+    """Loss in nats per text, and accuracy, of the logits."""
+    accuracy = float((logits_NC.argmax(1) == label_N).mean())
+    return {"loss": nats(logits_NC, label_N) / len(label_N), "accuracy": accuracy}
 
 
 def nats(logits_NC: NDArray[np.float64], label_N: NDArray[np.int64]) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.core import tables
 from pipeline.core.digest import add_file, new_digest
 from pipeline.text.encode import Description, describe
-from pipeline.text.rows import prepare
+from pipeline.text.rows import SIDES, prepare
 from pipeline.text.splits import Digests, digests
 from pipeline.text.tokens import Text, normalise
 
@@ -169,6 +169,6 @@ def test_set_rows(tokens: Path, has_splits: bool) -> Digests:
 def _row_digests(path: Path) -> Digests:
     """Digest each row's first side in lower case, by which the corpus is split too."""
     schema = tables.schema(path, *_TOKENS)
-    side = "source" if "source" in schema.names else "text"
+    side = next(name for name in SIDES if name in schema.names)
     parts = [digests(normalise(batch[side], True, False)) for batch in tables.batches(path, schema)]
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)

@@ -18,6 +18,7 @@ from pipeline.text.tokens import Text, normalise, split
 
 Batches = Iterator[tuple[str, pa.RecordBatch]]
 UNSPLIT = "all"
+SIDES = ("text", "source", "target", "premise", "hypothesis")  # columns of raw text
 REQUIRED_SPLITS = ("train", "valid", "test")
 _ROW_GROUP_BYTES = 8 << 20
 
@@ -145,7 +146,7 @@ def prepare(batch: pa.RecordBatch, text: Text, keep_blank: bool = False) -> Prep
 
     `keep_blank`: an empty row is a row without tokens.
     """
-    sides = [name for name in ("text", "source", "target") if name in batch.schema.names]
+    sides = [name for name in SIDES if name in batch.schema.names]
     normal = {side: normalise(batch[side], text.lowercase, text.letters_only) for side in sides}
     tokens = {side: split(normal[side], text.level) for side in sides}
 
@@ -177,7 +178,10 @@ def prepare(batch: pa.RecordBatch, text: Text, keep_blank: bool = False) -> Prep
         columns |= {name: batch[name] for name in others}
     else:
         columns |= {f"{side}_tokens": tokens[side] for side in sides}
-        columns["target_characters"] = length
+        if "label" in batch.schema.names:
+            columns["label"] = batch["label"]
+        else:
+            columns["target_characters"] = length
     return PreparedBatch(columns, reasons, keys)
 
 
@@ -237,9 +241,9 @@ class Splitter:
 
 
 def rejects(names: pa.StringArray, rows: PreparedBatch) -> pa.RecordBatch:
-    """The rejected rows as `tables.REJECTS`; source and target of a pair are joined by a tab."""
+    """The rejected rows as `tables.REJECTS`; the sides of a pair are joined by a tab."""
     rejected = pc.is_valid(rows.reasons)
-    sides = [rows.columns[side] for side in ("text", "source", "target") if side in rows.columns]
+    sides = [rows.columns[side] for side in SIDES if side in rows.columns]
     raw = sides[0] if len(sides) == 1 else pc.binary_join_element_wise(*sides, "\t")
     columns = [column.filter(rejected) for column in (names, rows.reasons, raw)]
     return pa.record_batch(columns, schema=tables.REJECTS)
@@ -252,7 +256,6 @@ class SplitWriter:
         self.rows = 0
         self.rejected: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
-        self._kind = kind
         self._keys = Keys()
         self._sums = Counter[str]()
         self._schema = tables.TOKENS[kind]
@@ -277,7 +280,7 @@ class SplitWriter:
                 self._sums[field.name] += len(batch[field.name].flatten())
             elif field.name.endswith("characters"):
                 self._sums[field.name] += pc.sum(batch[field.name], min_count=0).as_py()
-        if self._kind == "labelled":
+        if "label" in self._schema.names:
             self.labels.update(_by_label(batch))
 
         self._pending.append(batch)
@@ -295,8 +298,9 @@ class SplitWriter:
     def metrics(self, train: "SplitWriter | None") -> dict[str, Any]:
         """Rows, tokens, characters, rows of each label, rejects by reason, duplicates, and the
         overlap with train (None for train itself)."""
-        overlap = self._keys.report(None if train is None else train._keys, self._kind == "pair")
-        labels = {"labels": dict(self.labels)} if self._kind == "labelled" else {}
+        is_pair = "text" not in self._schema.names
+        overlap = self._keys.report(None if train is None else train._keys, is_pair)
+        labels = {"labels": dict(self.labels)} if "label" in self._schema.names else {}
         return {
             "rows": self.rows,
             **self._sums,
