@@ -1,4 +1,4 @@
-"""`seqline classify`: label texts with a trained classifier."""
+"""`seqline classify`: label texts, or pairs of texts, with a trained classifier."""
 
 import argparse
 import math
@@ -6,14 +6,20 @@ import sys
 from pathlib import Path
 
 from pipeline.cli import input_text
-from pipeline.core.errors import printable
+from pipeline.core.errors import printable, refuse
 
-HELP = "label a text, or each line of standard input, with a trained run"
+HELP = "label a text, a pair of texts, or each line of standard input, with a trained run"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the subcommand's parser."""
     parser.add_argument("text", nargs="?", metavar="TEXT")
+    parser.add_argument(
+        "second",
+        nargs="?",
+        metavar="HYPOTHESIS",
+        help="the second text of a pair; lines of standard input have a tab between the two",
+    )
     parser.add_argument("--run", required=True, help="a name under `runs:`")
 
 
@@ -22,13 +28,18 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     as a warning says."""
     from pipeline.cli import trained_run
     from pipeline.core import params
-    from pipeline.predictions.classification import NO_LABEL, Classifier
+    from pipeline.predictions import NO_LABEL, open_classifier
 
     model, vocab, _ = trained_run.run_folders(root, arguments.run)
-    classifier = Classifier.open(model, vocab, params.compute(root / "params.yaml").device)
+    classifier = open_classifier(model, vocab, params.compute(root / "params.yaml").device)
+    text = arguments.text
+    if arguments.second is not None:
+        if not classifier.TASK.PAIRS:
+            raise refuse("HYPOTHESIS", "a second text", "one text for a run of its task")
+        text = f"{text}\t{arguments.second}"
 
     blank = []
-    answers = trained_run.PredictionStream(input_text.texts(arguments.text), classifier.classify)
+    answers = trained_run.PredictionStream(input_text.texts(text), classifier.classify)
     for line, answer in answers:
         if answer is None:
             print()

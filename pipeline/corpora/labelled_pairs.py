@@ -19,6 +19,9 @@ from pipeline.corpora import BLANK, check_files_inside, check_labels, is_blank, 
 
 KIND = "labelled_pair"
 
+Row = tuple[str, str, str, str | None]
+"""Premise, hypothesis, label and the reason of a reject."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
@@ -75,7 +78,7 @@ def _header(line: str, path: Path, config: Config) -> list[str]:
 def _batch(lines: pa.StringArray, columns: list[str], config: Config) -> pa.RecordBatch:
     """A batch of RAW_LABELLED_PAIR; `columns`: names of tab-separated columns, none for JSON."""
     blank = is_blank(lines).to_pylist()
-    rows = []
+    rows: list[Row] = []
     for line, is_empty in zip(lines.to_pylist(), blank, strict=True):
         if is_empty:
             rows.append(("", "", "", BLANK))
@@ -91,10 +94,6 @@ def _batch(lines: pa.StringArray, columns: list[str], config: Config) -> pa.Reco
     other = pc.binary_join_element_wise("label ", batch["label"], "")
     reject = pc.coalesce(batch["reject"], pc.if_else(known, pa.scalar(None, pa.string()), other))
     return batch.set_column(3, "reject", reject)
-
-
-Row = tuple[str, str, str, str | None]
-"""Premise, hypothesis, label and the reason of a reject."""
 
 
 def _tsv_row(line: str, columns: list[str], config: Config) -> Row:

@@ -18,7 +18,7 @@ contradictions were so, has the same words on each side and is an entailment. So
 bags of words is wrong on one of each such two."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -220,7 +220,7 @@ def _adjective(random: Random) -> str:
     return "" if random.random() < KEPT else _choice(list(OPPOSITE), random)
 
 
-def _value(kind: str, kinds: dict[str, tuple[str, ...]], random: Random) -> str:
+def _value(kind: str, kinds: Mapping[str, tuple[str, ...]], random: Random) -> str:
     """The kind itself, or one of its values."""
     return kind if random.random() < 0.3 else _choice(kinds[kind], random)
 

@@ -1,7 +1,8 @@
 """Decomposable attention (Parikh et al. 2016; d2l section 16.5): attend, compare, aggregate. Word
 order is lost.
 
-The EOS of each text serves as the paper's NULL, to which words without a counterpart can be aligned.
+The EOS of each text serves as the paper's NULL: words without a counterpart can be aligned with
+it.
 
 Shapes: B batch, P positions of the premise, H of the hypothesis, E embedding, K hidden, C classes.
 """

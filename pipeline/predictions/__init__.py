@@ -8,12 +8,15 @@ alone if `evaluation.test` is false, and `samples.parquet`. Only `pipeline/scori
 and the report read what `pipeline/predictions/<task>.py` writes. This module has the code that
 several tasks share."""
 
+import dataclasses
+import json
+import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.contracts import Attentive
+from pipeline.contracts import Attentive, Refitted
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
 from pipeline.core.request_text import checked_text
@@ -30,16 +33,16 @@ from pipeline.inference import (
     Prediction,
     Session,
     attention_table,
+    batches,
     check_time,
     load_run,
     load_trained_model,
 )
+from pipeline.text import labels
+from pipeline.text.blanks import BLANK
 from pipeline.text.encode import Codec, check_ids, describe
 from pipeline.training import devices
 
-# A token to fill in. Samples with a blank are for blank fillers and masked language models.
-BLANK = "___"
-_PLACEHOLDER = "a"
 _MAX_SHOWN = 60  # characters of an invalid text in a message
 
 
@@ -155,27 +158,131 @@ def write_samples(session: Session, samples: Sequence[params.Sample], out: Path)
         tables.write(out / "attention.parquet", attention)
 
 
-def encode_around_blanks(codec: Codec, text: str) -> list[list[int]]:
-    """Ids of the parts before, between and after the blanks of a text.
+# --- labels
 
-    The ids are those that the parts have in the text with its blanks filled. A part encoded by
-    itself would lose the space between it and a blank, which is a character, or, for bpe, belongs
-    to the next word. So a part with such a space is encoded next to a placeholder."""
-    parts = text.split(BLANK)
-    [placeholder] = codec.encode(pa.array([_PLACEHOLDER])).to_pylist()
-    before = [number > 0 and part[:1].isspace() for number, part in enumerate(parts)]
-    after = [codec.level == "char" and part[-1:].isspace() for part in parts[:-1]] + [False]
-    padded = [
-        _PLACEHOLDER * first + part + _PLACEHOLDER * last
-        for first, part, last in zip(before, parts, after, strict=True)
-    ]
+NO_LABEL = Prediction("", -math.inf, -math.inf)
+_MAX_TEXTS = 1024  # of a batch
+# Tokens of a batch, with padding: 79 MB per layer of 300 float32 values per token.
+_MAX_TOKENS = 1 << 16
 
-    # Remove the placeholders' ids.
-    encoded = codec.encode(pa.array(padded)).to_pylist()
-    return [
-        ids[len(placeholder) * first : len(ids) - last]
-        for first, ids, last in zip(before, encoded, after, strict=True)
-    ]
+
+@dataclass(frozen=True, slots=True)
+class LabelPredictor:
+    """A trained run that predicts labels, with its vocabulary and the names of its labels.
+
+    A task's class names the task's module, and gives `encode` and `log_probs`."""
+
+    TASK: ClassVar[ModuleType]
+    model: nn.Module
+    codec: Codec
+    names: pa.StringArray
+    objective: Any
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
+    ) -> Self:
+        """Load the trained run of the block `run` in the folder `model`; `where` is the block's
+        name in messages."""
+        network = load_trained_model(run, where, model, vocab, device)
+        objective = None
+        if run.objective is not None:
+            objective = config.load(cls.TASK.Config, run.objective, f"{where}.objective")
+        codec = Codec.load(vocab, cls.TASK.SOURCE_TARGET[0])
+        return cls(network, codec, labels.load(vocab), objective, device)
+
+    def encode(self, texts: Sequence[str]) -> tuple[pa.Table, NDArray[np.int64]]:
+        """Encode texts of users as columns of the task's table; and the number of tokens of each, 0
+        for a text that has no label."""
+        raise NotImplementedError
+
+    def log_probs(self, table: pa.Table) -> NDArray[np.float64]:
+        """log P(label) of each row and label, NC."""
+        raise NotImplementedError
+
+    def classify(self, texts: Sequence[str]) -> list[Prediction]:
+        """The most likely label of each text with its log-probability; NO_LABEL for a text without
+        tokens."""
+        predictions = [NO_LABEL for _ in texts]
+        if not texts:
+            return predictions
+        table, length = self.encode(texts)
+        (positions,) = length.nonzero()
+
+        for batch in batches(length[positions].tolist(), _MAX_TEXTS, _MAX_TOKENS):
+            columns = self.predict_labels(table.take(pa.array(positions[batch])))
+            best = [max(row) for row in columns["log_probs"].to_pylist()]
+            labels_of_batch = columns["label"].to_pylist()
+            for position, label, log_prob in zip(
+                positions[batch], labels_of_batch, best, strict=True
+            ):
+                predictions[position] = Prediction(label, log_prob, log_prob)
+        return predictions
+
+    def for_split(self, split: str) -> Self:
+        """The classifier that predicts the split: of validation texts, one that was not fitted to
+        them."""
+        if split != "valid" or not isinstance(self.model, Refitted):
+            return self
+        return dataclasses.replace(self, model=self.model.before_refit())
+
+    def predict_labels(self, table: pa.Table) -> dict[str, Any]:
+        """Columns of LABELS: the most likely label of each row, and the log-probabilities of all
+        labels."""
+        log_probs_NC = self.log_probs(table)
+        return {
+            "label": self.names.take(pa.array(log_probs_NC.argmax(1))),
+            "log_probs": pa.FixedSizeListArray.from_arrays(
+                log_probs_NC.ravel(), len(self.names)
+            ).cast(tables.LABELS.field("log_probs").type),
+        }
+
+
+def open_classifier(model: Path, vocab: Path, device: str = "auto") -> LabelPredictor:
+    """Load the run in the folder `model` with its corpus's vocabulary; UserError for a task without
+    labels."""
+    run = load_run(model, None)
+    module = config.named_module("pipeline.predictions", run.task, "task")
+    if not hasattr(module, "Classifier"):
+        raise refuse("run", f"a model of the task {run.task}", "a classifier", "Name another run.")
+    where = str(model / "config.json")
+    classifier: LabelPredictor = module.Classifier.of(
+        run, where, model, vocab, devices.choose(device, "device")
+    )
+    return classifier
+
+
+def write_labels(kind: type[LabelPredictor], request: PredictionRequest, out: Path) -> None:
+    """Write `labels_<split>.parquet` for each split, `labels.json` (the labels' names in order) and
+    `samples.parquet`."""
+    classifier = kind.of(request.run, request.where, request.model, request.vocab, request.device)
+    (out / "labels.json").write_text(
+        json.dumps(classifier.names.to_pylist(), indent=1) + "\n", encoding="utf-8"
+    )
+    for split in request.splits():
+        table = request.table(split, kind.TASK.SCHEMA)
+        columns = {"row": table["row"], **classifier.for_split(split).predict_labels(table)}
+        tables.write(out / f"labels_{split}.parquet", pa.table(columns, schema=tables.LABELS))
+
+    write_outputs(
+        request.samples, classifier.classify([sample.prompt for sample in request.samples]), out
+    )
+
+
+def label_predictor(kind: type[LabelPredictor], run: "TrainedRun") -> "Predictor":
+    """Rows `label` and `probability`; for a text without tokens an empty label of probability
+    0."""
+    request = run.request()
+    classifier = kind.of(request.run, request.where, request.model, request.vocab, request.device)
+
+    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        return [
+            {"label": prediction.text, "probability": math.exp(prediction.log_prob)}
+            for prediction in classifier.classify(texts)
+        ]
+
+    return predict
 
 
 # --- serving

@@ -1,143 +1,52 @@
 """A classifier's predictions: the label of every text, with the log-probabilities of all labels;
 and labels of texts from users."""
 
-import dataclasses
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import nn
+from numpy.typing import NDArray
 
-from pipeline.contracts import Refitted
-from pipeline.core import config, params, tables
-from pipeline.core.errors import refuse
-from pipeline.inference import Prediction, batches, load_run, load_trained_model
-from pipeline.predictions import PredictionRequest, Predictor, Row, TrainedRun, write_outputs
+from pipeline.predictions import (
+    LabelPredictor,
+    PredictionRequest,
+    Predictor,
+    TrainedRun,
+    label_predictor,
+    write_labels,
+)
 from pipeline.tasks import classification
-from pipeline.text import labels
-from pipeline.text.encode import Codec
-from pipeline.training import devices
-
-NO_LABEL = Prediction("", -math.inf, -math.inf)
-_MAX_TEXTS = 1024  # of a batch
-# Tokens of a batch, with padding: 79 MB per layer of 300 float32 values per token.
-_MAX_TOKENS = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Classifier:
+class Classifier(LabelPredictor):
     """A trained run with its vocabulary and the names of its labels."""
 
-    model: nn.Module
-    codec: Codec
-    names: pa.StringArray
-    objective: classification.Config | None
-    device: torch.device
+    __slots__ = ()
+    TASK: ClassVar[ModuleType] = classification
 
-    @classmethod
-    def open(cls, model: Path, vocab: Path, device: str = "auto") -> "Classifier":
-        """Load the run in the folder `model` with its corpus's vocabulary; UserError for another
-        task."""
-        run = load_run(model, None)
-        where = str(model / "config.json")
-        if run.task != "classification":
-            raise refuse(
-                "run", f"a model of the task {run.task}", "a classifier", "Name another run."
-            )
-        return cls.of(run, where, model, vocab, devices.choose(device, "device"))
-
-    @classmethod
-    def of(
-        cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
-    ) -> "Classifier":
-        """As `open`, for the block `run`; `where` is its name in messages."""
-        network = load_trained_model(run, where, model, vocab, device)
-        objective = None
-        if run.objective is not None:
-            objective = config.load(classification.Config, run.objective, f"{where}.objective")
-        return cls(
-            network,
-            Codec.load(vocab, classification.SOURCE_TARGET[0]),
-            labels.load(vocab),
-            objective,
-            device,
-        )
-
-    def classify(self, texts: Sequence[str]) -> list[Prediction]:
-        """The most likely label of each text with its log-probability; NO_LABEL for a text without
-        tokens."""
-        predictions = [NO_LABEL for _ in texts]
+    def encode(self, texts: Sequence[str]) -> tuple[pa.Table, NDArray[np.int64]]:
         ids = self.codec.encode(pa.array(texts, pa.string()))
         length = pc.list_value_length(ids).to_numpy(zero_copy_only=False)
-        (positions,) = length.nonzero()
+        return pa.table({"ids": ids}), length
 
-        for batch in batches(length[positions].tolist(), _MAX_TEXTS, _MAX_TOKENS):
-            batch_ids = ids.take(pa.array(positions[batch]))
-            columns = self.predict_labels(pa.chunked_array([batch_ids]))
-            best = [max(row) for row in columns["log_probs"].to_pylist()]
-            labels_of_batch = columns["label"].to_pylist()
-            for position, label, log_prob in zip(
-                positions[batch], labels_of_batch, best, strict=True
-            ):
-                predictions[position] = Prediction(label, log_prob, log_prob)
-        return predictions
-
-    def for_split(self, split: str) -> "Classifier":
-        """The classifier that predicts the split: of validation texts, one that was not fitted to
-        them."""
-        if split != "valid" or not isinstance(self.model, Refitted):
-            return self
-        return dataclasses.replace(self, model=self.model.before_refit())
-
-    def predict_labels(self, ids: pa.ChunkedArray) -> dict[str, Any]:
-        """Columns of LABELS: the most likely label of each text, and the log-probabilities of all
-        labels."""
-        log_probs_BC = classification.log_probs(self.model, ids, self.objective, self.device)  # type: ignore[arg-type]
-        return {
-            "label": self.names.take(pa.array(log_probs_BC.argmax(1))),
-            "log_probs": pa.FixedSizeListArray.from_arrays(
-                log_probs_BC.ravel(), len(self.names)
-            ).cast(tables.LABELS.field("log_probs").type),
-        }
+    def log_probs(self, table: pa.Table) -> NDArray[np.float64]:
+        model: Any = self.model
+        return classification.log_probs(model, table["ids"], self.objective, self.device)
 
 
 def predict(request: PredictionRequest, out: Path) -> None:
-    """Write `labels_<split>.parquet` for each split, `labels.json` (the labels' names in order) and
-    `samples.parquet`."""
-    classifier = Classifier.of(
-        request.run, request.where, request.model, request.vocab, request.device
-    )
-    (out / "labels.json").write_text(
-        json.dumps(classifier.names.to_pylist(), indent=1) + "\n", encoding="utf-8"
-    )
-    for split in request.splits():
-        table = request.table(split, classification.SCHEMA)
-        columns = {"row": table["row"], **classifier.for_split(split).predict_labels(table["ids"])}
-        tables.write(out / f"labels_{split}.parquet", pa.table(columns, schema=tables.LABELS))
-
-    write_outputs(
-        request.samples, classifier.classify([sample.prompt for sample in request.samples]), out
-    )
+    """Write the files of `write_labels`."""
+    write_labels(Classifier, request, out)
 
 
 def load_predictor(run: TrainedRun) -> Predictor:
     """Rows `label` (the most likely one) and `probability`; for a text without tokens an empty
     label of probability 0."""
-    classifier = Classifier.open(run.model, run.vocab, run.device)
-
-    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
-        return [
-            {"label": prediction.text, "probability": math.exp(prediction.log_prob)}
-            for prediction in classifier.classify(texts)
-        ]
-
-    return predict
+    return label_predictor(Classifier, run)
 
 
-PARAMS: dict[str, tuple[int, int]] = {}
+PARAMS: Mapping[str, tuple[int, int]] = {}

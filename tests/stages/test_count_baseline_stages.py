@@ -17,7 +17,7 @@ from pipeline.cli import validate_params
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.inference import Session
-from pipeline.predictions.classification import Classifier
+from pipeline.predictions import open_classifier
 
 ROOT = Path(__file__).resolve().parents[2]
 NBSVM = {
@@ -105,7 +105,7 @@ def test_validation_scores_are_those_of_fitting(project: Path, name: str) -> Non
 
 
 def test_served_labels_are_those_of_the_refitted_model(project: Path) -> None:
-    classifier = Classifier.open(
+    classifier = open_classifier(
         project / "data/models/nbsvm", project / "data/vocab/toy_reviews", "cpu"
     )
     for split in ("valid", "test"):

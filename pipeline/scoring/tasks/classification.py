@@ -80,9 +80,21 @@ def score(sums_RK: Array) -> Array:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """True label, predicted label and nats of every row; UserError if predictions and texts do not
-    match."""
+    """Scores of every row, as `label_scores`."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_LABELLED).sort_by("row")
+    length = pc.list_value_length(texts["tokens"])
+    return label_scores(inputs, split, texts, by_text(texts["text"]), length)
+
+
+def label_scores(
+    inputs: Inputs,
+    split: str,
+    texts: pa.Table,
+    block_N: NDArray[np.int64],
+    length: pa.ChunkedArray,
+) -> pa.Table:
+    """True label, predicted label, nats and confidence of every row of `texts`, with its block and
+    length; UserError if predictions and texts do not match."""
     path = inputs.predictions / f"labels_{split}.parquet"
     predictions = tables.read(path, tables.LABELS).sort_by("row")
     check_row_numbers(predictions["row"], len(texts), path)
@@ -107,8 +119,8 @@ def rows(inputs: Inputs, split: str) -> pa.Table:
     return pa.table(
         {
             "row": texts["row"],
-            "block": by_text(texts["text"]),
-            "length": pc.cast(pc.list_value_length(texts["tokens"]), pa.int32()),
+            "block": block_N,
+            "length": pc.cast(length, pa.int32()),
             "label": texts["label"],
             "predicted": predictions["label"],
             "nats": nats,
@@ -241,7 +253,8 @@ def _names(path: Path) -> list[str]:
     return names
 
 
-def _predicted_labels(predictions: Path, split: str) -> list[str]:
+def predicted_labels(predictions: Path, split: str) -> list[str]:
+    """The predicted label of each row of the split, in order."""
     labels = tables.read(predictions / f"labels_{split}.parquet", tables.LABELS).sort_by("row")
     texts: list[str] = labels["label"].to_pylist()
     return texts
@@ -255,7 +268,7 @@ PROMOTION = Promotion(
     same_vocabulary=False,
     selection=None,
     has_splits=True,
-    outputs=("text", "label", _predicted_labels),
+    outputs=(("text",), "label", predicted_labels),
 )
 INTERFACE = Interface(
     outputs={"label": "string", "probability": "double"},
