@@ -17,7 +17,7 @@ from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
 from pipeline.text import batches, labels, shards
 from pipeline.text.encode import Codec, describe
-from pipeline.text.rows import SIDES
+from pipeline.text.tokens import SIDES
 
 Over = shards.MapFunction[tuple[Path, pa.RecordBatch], tuple[pa.RecordBatch, dict[str, int]]]
 

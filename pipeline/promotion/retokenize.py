@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pipeline.core import tables
 from pipeline.core.digest import add_file, new_digest
 from pipeline.text.encode import Description, describe
-from pipeline.text.rows import SIDES, prepare
+from pipeline.text.rows import prepare
 from pipeline.text.splits import Digests, digests
-from pipeline.text.tokens import Text, normalise
+from pipeline.text.tokens import SIDES, Text, normalise
 
 TEST = "test"  # the split of the significance test; guards read the others
 _OTHER_TABLES = {"train", "valid", "rejects"}

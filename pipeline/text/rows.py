@@ -14,11 +14,10 @@ import pyarrow.compute as pc
 from pipeline.core import params, tables
 from pipeline.corpora import BLANK
 from pipeline.text.splits import Digests, Keys, by_fold, by_hash, contiguous, digests
-from pipeline.text.tokens import Text, normalise, split
+from pipeline.text.tokens import SIDES, Text, normalise, split
 
 Batches = Iterator[tuple[str, pa.RecordBatch]]
 UNSPLIT = "all"
-SIDES = ("text", "source", "target", "premise", "hypothesis")  # columns of raw text
 REQUIRED_SPLITS = ("train", "valid", "test")
 _ROW_GROUP_BYTES = 8 << 20
 

@@ -294,17 +294,17 @@ def test_word_order_is_lost_on_decomposable_attention_and_not_on_bert() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_learns_overlap(family: str, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    train, valid, test = related(600, 1), related(60, 2), related(150, 3)
+    train, valid, test = related(1500, 1), related(60, 2), related(150, 3)
     model: Any = built(family)
     if family in TRAINED:
         task = pairs.Task(train, valid, config(), 1, CPU)
-        fit(model, task, 0.01 if family == "decomposable_attention" else 0.005, 20, tmp_path)
+        fit(model, task, 0.003, 12, tmp_path)
     else:
         model.fit(train, valid, 1)
     log_probs_NC = pairs.log_probs(model.eval(), test, None, CPU)
     right = (log_probs_NC.argmax(1) == test["label"].to_numpy()).mean()
     # Naive Bayes knows of word 13, and not whether the texts share a word.
-    assert right > {"pair_naive_bayes": 0.6, "overlap_classifier": 0.95}.get(family, 0.95)
+    assert right > (0.6 if family == "pair_naive_bayes" else 0.9)
 
 
 def test_fitted_metrics_are_those_of_the_task() -> None:
