@@ -1,10 +1,10 @@
 """Pairs of a premise and a hypothesis about one scene, whose label follows from their words and
 their order; one label in twenty is another one.
 
-A sentence says who does what to whom, and maybe where: `the small dog chases the teacher in the
-garden .` It has six slots: two adjectives, two nouns, a verb and a place. The rule compares each
-slot of the hypothesis with that of the premise. The values of a slot are ordered from general to
-specific: `animal` to `dog`, `outside` to `in the garden`, and saying nothing to saying something.
+A sentence says who does what to whom: `the small dog chases the teacher .` It has five slots: two
+nouns, an adjective or none for each, and a verb. The rule compares each slot of the hypothesis with
+that of the premise. The values of a slot are ordered from general to specific: `animal` to `dog`,
+`follows` to `chases`, and no adjective to an adjective.
 - contradiction: in some slot the two values exclude each other;
 - neutral: else, in some slot the hypothesis is more specific than the premise;
 - entailment: else.
@@ -39,30 +39,25 @@ KEPT = 0.5  # probability that a slot that may differ does not
 # one slot, except for adjectives: a dog can be small and old.
 NOUNS = {"animal": ("dog", "cat", "horse"), "person": ("teacher", "farmer", "singer")}
 VERBS = {"touches": ("hugs", "pushes"), "follows": ("chases", "tracks")}
-PLACES = {
-    "outside": ("in the garden", "in the park"),
-    "inside": ("in the kitchen", "in the library"),
-}
 ADJECTIVES = (("small", "large"), ("old", "young"))
 GENERAL = {
     special: general
-    for kinds in (NOUNS, VERBS, PLACES)
+    for kinds in (NOUNS, VERBS)
     for general, specials in kinds.items()
     for special in specials
 }
-SPECIAL = NOUNS | VERBS | PLACES
+SPECIAL = NOUNS | VERBS
 OPPOSITE = {word: pair[1 - i] for pair in ADJECTIVES for i, word in enumerate(pair)}
 
 
 class Scene(NamedTuple):
-    """The slots of a sentence; "" is an adjective or a place that it does not have."""
+    """The slots of a sentence; "" is an adjective that it does not have."""
 
     adjective_1: str
     noun_1: str
     verb: str
     adjective_2: str
     noun_2: str
-    place: str
 
     def text(self) -> str:
         """The sentence."""
@@ -74,7 +69,6 @@ class Scene(NamedTuple):
             "the",
             self.adjective_2,
             self.noun_2,
-            self.place,
             ".",
         ]
         return " ".join(word for word in words if word)
@@ -134,7 +128,6 @@ def scene(random: Random) -> Scene:
             _value(_choice(list(VERBS), random), VERBS, random),
             _adjective(random),
             _value(second, NOUNS, random),
-            "" if random.random() < KEPT else _value(_choice(list(PLACES), random), PLACES, random),
         )
         if _specific(drawn):
             return drawn
@@ -171,7 +164,7 @@ def bucket(hypothesis: Scene) -> int:
 def _specific(value: Scene) -> list[str]:
     """Names of the slots that could be more general."""
     slots = zip(Scene._fields, value, strict=True)
-    return [name for name, word in slots if word in GENERAL or word in OPPOSITE or word in PLACES]
+    return [name for name, word in slots if word in GENERAL or word in OPPOSITE]
 
 
 def _specialized(hypothesis: Scene, random: Random) -> Scene:
@@ -182,8 +175,6 @@ def _specialized(hypothesis: Scene, random: Random) -> Scene:
             continue
         if word in SPECIAL:
             changes[slot] = _choice(SPECIAL[word], random)
-        elif not word and slot == "place":
-            changes[slot] = _value(_choice(list(PLACES), random), PLACES, random)
         elif not word:
             changes[slot] = _choice(list(OPPOSITE), random)
     return hypothesis._replace(**changes)
@@ -195,21 +186,17 @@ def _generalized(word: str, random: Random) -> str:
     if word in OPPOSITE:
         others = [other for other in OPPOSITE if other not in (word, OPPOSITE[word])]
         return "" if random.random() < KEPT else _choice(others, random)
-    if word in PLACES:
-        return ""
-    general = GENERAL[word]
-    return "" if general in PLACES and random.random() < KEPT else general
+    return GENERAL[word]
 
 
 def _excluding(slot: str, word: str, random: Random) -> str:
     """A value that excludes `word`."""
     if word in OPPOSITE:
         return OPPOSITE[word]
-    kinds = {"verb": VERBS, "place": PLACES}.get(slot)
-    if kinds is not None and (word in kinds or random.random() < KEPT):
-        # Of another kind.
-        own = word if word in kinds else GENERAL[word]
-        return _value(_choice([kind for kind in kinds if kind != own], random), kinds, random)
+    if slot == "verb" and (word in VERBS or random.random() < KEPT):
+        # Of the other kind.
+        [other] = [kind for kind in VERBS if kind != GENERAL.get(word, word)]
+        return _value(other, VERBS, random)
     return _choice([other for other in SPECIAL[GENERAL[word]] if other != word], random)
 
 
