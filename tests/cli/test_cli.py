@@ -101,7 +101,7 @@ def test_shallow_clone_message_shows_how_to_get_default_preset(project, seqline,
     subprocess.run(["git", "clone", "-q", "--depth=1", project.as_uri(), clone], check=True)
     said = seqline(clone, "use", "default")
     assert said.status == 2
-    assert said.err.startswith("seqline: preset: got default; expected one of book_nli, ")
+    assert said.err.startswith(f"seqline: preset: got default; expected one of {PRESETS[1]}, ")
     assert "git fetch --unshallow" in said.err
     subprocess.run(["git", "fetch", "-q", "--unshallow"], cwd=clone, check=True)
     assert seqline(clone, "use", "default").status == 0
