@@ -112,6 +112,7 @@ def train(
     """
     where = f"runs.{arguments.run}"
     setting = f"settings.{run.setting}"
+    devices.reuse_freed_memory()
     devices.prepare(fitted.THREADS if loop_config is None else loop_config.threads)
 
     # Data

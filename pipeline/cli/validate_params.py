@@ -15,19 +15,11 @@ from pipeline.scoring import tokenizers
 from pipeline.text import tokens, vocab
 from pipeline.training import devices, families, fitted, init_from, loop, optim
 
-SHARED = "shared"  # mappings that other sections merge; no stage reads it
-SECTIONS = ("compute", "evaluation", "corpora", SHARED, "settings", "runs")
-
 
 def check(path: Path) -> str:
     """Describe the file's content in a line; UserError for the first thing in it that no stage
     could use."""
-    for key in config.read(path):
-        if key not in SECTIONS:
-            raise refuse(
-                str(key), "an unknown section", "one of " + ", ".join(SECTIONS), "Remove it."
-            )
-
+    params.check_sections(path)
     devices.choose(params.compute(path).device, "compute.device")
     params.evaluation(path)
 

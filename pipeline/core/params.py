@@ -13,6 +13,8 @@ from pipeline.core import config
 from pipeline.core.errors import at_least_one, refuse
 
 SCRATCH = "scratch"  # the `init_from` of a run whose model begins with random weights
+SHARED = "shared"  # mappings that other sections merge; no stage reads it
+SECTIONS = ("compute", "evaluation", "corpora", SHARED, "settings", "runs")
 _NAME = re.compile(r"[a-z0-9_]+(-[0-9]+)?")
 
 Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "char", "none"]
@@ -328,6 +330,14 @@ def sections(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
     own["setting"] = setting
     shared = {key: block[key] for key in SETTING_KEYS if key in block}
     return {"runs": {name: own}, "settings": {setting: shared}}
+
+
+def check_sections(path: Path) -> None:
+    """UserError for a section of the params file that nothing reads."""
+    for key in config.read(path):
+        if key not in SECTIONS:
+            expected = "one of " + ", ".join(SECTIONS)
+            raise refuse(str(key), "an unknown section", expected, "Remove it.")
 
 
 def compute(path: Path) -> Compute:

@@ -126,7 +126,7 @@ def _how_to_read(evaluation: Evaluation) -> str:
         "**better than** lists the settings that a setting beats significantly, over seeds and "
         f"sentences: a t-test at p < {LEVEL}, corrected for the number of pairs (Holm 1979), whose "
         "error rate was measured by simulation. "
-        "A setting with one seed supports no such claim. "
+        "A setting with one seed supports no such claim, unless it is cross-validated. "
         "Models that are fitted without random numbers need no further seed."
     )
 
