@@ -226,6 +226,7 @@ def test_a_training_killed_while_its_average_is_validated_says_so_once(tmp_path:
     assert [name for _, _, name, _ in done.history].count("valid/averaged_loss") == 1
 
 
+@pytest.mark.long
 def test_save_frequency_does_not_change_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
