@@ -26,6 +26,7 @@ __all__ = [
     "Constrained",
     "Decodable",
     "Fitted",
+    "Forecaster",
     "LanguageModel",
     "Log",
     "Loss",
@@ -244,6 +245,15 @@ class Classifier(Protocol):
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC, independent of padding and of the other texts of the batch."""
+
+
+class Forecaster(Protocol):
+    """Mean of a number, given numbers before it."""
+
+    lags: int  # of a row's inputs, the number that `forecast` reads: the last ones
+
+    def forecast(self, inputs_BL: Tensor) -> Tensor:
+        """value_B, float32, from at least `lags` inputs per row, the latest last."""
 
 
 class MaskedLanguageModel(Protocol):
