@@ -61,7 +61,7 @@ class Model(nn.Module):
         inputs_NL, values = arrays(train)
         check_lags(self.lags, inputs_NL.shape[1])
         key_NL = torch.from_numpy(np.ascontiguousarray(inputs_NL[:, -self.lags :]))
-        value_N = torch.from_numpy(values.copy())
+        value_N = torch.from_numpy(values)
         if self.learned:
             if len(value_N) < 2:
                 raise refuse("corpus", "a single training row", "at least 2", "Read more rows.")

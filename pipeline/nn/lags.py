@@ -21,8 +21,9 @@ def steps_ahead(inputs: int) -> tuple[int, ...]:
 
 def arrays(table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """inputs_NL and value_N of a table of the corpus."""
-    inputs = table["inputs"].combine_chunks()
-    return np.asarray(inputs.flatten()).reshape(len(table), -1), table["value"].to_numpy()
+    # Copies, as torch warns of Arrow's read-only memory.
+    inputs = table["inputs"].combine_chunks().flatten().to_numpy().copy()
+    return inputs.reshape(len(table), -1), table["value"].to_numpy().copy()
 
 
 def check_lags(lags: int, inputs: int) -> None:

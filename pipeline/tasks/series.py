@@ -78,7 +78,7 @@ class Task:
         return Loss((error_B**2).sum() / 2, len(error_B)), None
 
     def validate(self, model: Forecaster) -> tuple[Loss, dict[str, float]]:
-        value_N = torch.from_numpy(self.valid["value"].to_numpy())
+        value_N = torch.from_numpy(lags.arrays(self.valid)[1])
         predicted_N = torch.from_numpy(forecasts(model, self.valid, 1, self.device))
         squares = ((predicted_N - value_N) ** 2).sum()
         rmse = float((squares / len(value_N)).sqrt())
