@@ -15,6 +15,7 @@ from pipeline.core.errors import UserError
 from pipeline.predictions import TrainedRun, load_predictor
 from pipeline.promotion import retokenize
 from pipeline.text.encode import describe
+from stages import encode
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {"noisy_sine": ("last_value", "linear_16", "mlp_4"), "noisy_curve": ("learned_width",)}
@@ -99,11 +100,21 @@ def test_a_text_of_a_user_that_is_no_series_is_refused(text: str, line: str, pro
     assert str(error.value) == line
 
 
-def test_the_gate_copies_rows_without_text(project: Path, tmp_path: Path) -> None:
+def test_the_gate_copies_rows_without_text(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokens = project / "data/tokens/noisy_sine"
     retokenize.retokenize(tokens, describe(project / "data/vocab/noisy_sine"), tmp_path / "own")
     copied = (tmp_path / "own/test.parquet").read_bytes()
     assert copied == (tokens / "test.parquet").read_bytes()
+    # The gate encodes test sets alone, without train.
+    arguments = ["stages.encode", "--params", str(project / "params.yaml")]
+    for option, folder in (("tokens", tmp_path / "own"), ("out", tmp_path / "encoded")):
+        arguments += [f"--{option}", str(folder)]
+    arguments += ["--vocab", str(project / "data/vocab/noisy_sine")]
+    monkeypatch.setattr("sys.argv", arguments)
+    encode.main()
+    assert (tmp_path / "encoded/test.parquet").read_bytes() == copied
     rows = retokenize.test_set_rows(tokens, has_splits=True)
     assert len(set(rows.tolist())) == len(rows) == 800
     assert retokenize.fair_rows(tokens, "test", tokens, tokens).all()
