@@ -87,7 +87,7 @@ class Model(nn.Module):
         buckets = [self._buckets(word) for word in words]
         device = self.pieces.weight.device
         piece_N = torch.tensor([row for rows in buckets for row in rows], dtype=torch.int64)
-        first_U = torch.tensor([0, *accumulate(map(len, buckets))][:-1])
+        first_U = torch.tensor([0, *accumulate(map(len, buckets))][:-1], dtype=torch.int64)
         with torch.no_grad():
             return self._sums(piece_N.to(device), first_U.to(device))
 
