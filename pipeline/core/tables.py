@@ -62,16 +62,16 @@ TOKENS_LABELLED = pa.schema(
 # and `row` before them. Only a column `label` changes: `encode` writes its number. `inputs` are the
 # numbers that `value` is predicted from, as many in each row; those of a series are the values
 # before it, the latest one last.
-RAW_SERIES = pa.schema(
+RAW_NUMBERS = pa.schema(
     {"inputs": pa.list_(pa.float64()), "value": pa.float64(), "reject": pa.string()}
 )
-SERIES = pa.schema({"row": pa.int64(), "inputs": pa.list_(pa.float64()), "value": pa.float64()})
+NUMBERS = pa.schema({"row": pa.int64(), "inputs": pa.list_(pa.float64()), "value": pa.float64()})
 # by the kind of corpus
 TOKENS = {
     "text": TOKENS_TEXT,
     "pair": TOKENS_PAIR,
     "labelled": TOKENS_LABELLED,
-    "series": SERIES,
+    "numbers": NUMBERS,
 }
 REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.string()})
 
