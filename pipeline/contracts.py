@@ -26,6 +26,7 @@ __all__ = [
     "Constrained",
     "Decodable",
     "Fitted",
+    "ImageClassifier",
     "LanguageModel",
     "Log",
     "Loss",
@@ -244,6 +245,17 @@ class Classifier(Protocol):
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC, independent of padding and of the other texts of the batch."""
+
+
+class ImageClassifier(Protocol):
+    """p(label | picture). A picture of Y rows and X columns has the size that the model was built
+    for."""
+
+    image_size: tuple[int, int]  # Y and X
+
+    def classify(self, image_BYX: Tensor) -> Tensor:
+        """logits_BC of pictures with values from 0 (black) to 1, independent of the other pictures
+        of the batch."""
 
 
 class MaskedLanguageModel(Protocol):

@@ -1,7 +1,7 @@
 """One file per format of corpus; the file's name is the `format` in `params.yaml`.
 
 A format exports:
-- `KIND`: "text", "pair" or "labelled";
+- `KIND`: "text", "pair", "labelled" or "image";
 - `Config`: the block `read`;
 - `read(raw, config) -> Iterator[(split, batch)]`: a stream of batches in the kind's
   `tables.RAW_...`. `split` is an official one (train, valid, test, ...), or `all` for rows that the
