@@ -30,7 +30,9 @@ LABELS = ("box_left", "cross_left", "same")
 # Share of the labels other than the rule's: the best expected accuracy is 0.95.
 WRONG = 0.05
 
-_SHAPE_SIDES = (3, 5)  # pixels, smallest and largest
+_SIDE = 5  # pixels of a shape
+_PLACES = (0, 5, 9)  # first rows of a shape in its half
+_JITTER = 2  # pixels by which a shape may be lower, and farther to the right
 _NOISE = 96  # grey levels of the background, from black on
 _BRIGHTEST = 255
 _DIMMEST = 128  # of a shape
@@ -71,23 +73,20 @@ def draw(random: Random) -> tuple[Pixels, str, str]:
 
 def _draw_shape(half_YX: Pixels, random: Random) -> str:
     """Draw a cross or a box at a random place into half of a picture, in place; return its kind."""
-    smallest, largest = _SHAPE_SIDES
     kind = ("box", "cross")[_up_to(random, 2)]
-    side = smallest + _up_to(random, largest - smallest + 1)
-    height, width = half_YX.shape
-    y = _up_to(random, height - side + 1)
-    x = _up_to(random, width - side + 1)
+    y = _PLACES[_up_to(random, len(_PLACES))] + _up_to(random, _JITTER + 1)
+    x = _up_to(random, _JITTER + 1)
     brightness = _DIMMEST + _up_to(random, _BRIGHTEST - _DIMMEST + 1)
-    half_YX[y : y + side, x : x + side][mask(kind, side)] = brightness
+    half_YX[y : y + _SIDE, x : x + _SIDE][mask(kind)] = brightness
     return kind
 
 
-def mask(kind: str, side: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def mask(kind: str) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
     """Mark the pixels of a shape: the outline of a box, or the diagonals of a cross."""
-    number = np.arange(side)
+    number = np.arange(_SIDE)
     if kind == "cross":
-        return (number[:, None] == number) | (number[:, None] == side - 1 - number)
-    is_edge = (number == 0) | (number == side - 1)
+        return (number[:, None] == number) | (number[:, None] == _SIDE - 1 - number)
+    is_edge = (number == 0) | (number == _SIDE - 1)
     return is_edge[:, None] | is_edge
 
 
