@@ -51,7 +51,9 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
                 raise refuse(str(path), "no row", "one picture at least", "Name another file.")
 
 
-def _decoded(batch: pa.RecordBatch, path: Path, first: int, size: tuple[int, int]) -> pa.RecordBatch:
+def _decoded(
+    batch: pa.RecordBatch, path: Path, first: int, size: tuple[int, int]
+) -> pa.RecordBatch:
     """A batch of `tables.RAW_IMAGE`; `first` is the number of its first row in the file."""
     for column in ("image", "label"):
         if batch[column].null_count:
