@@ -1,5 +1,5 @@
 """Encode tokens as ids of the corpus's vocabulary: `python -m stages.encode --params P --tokens T
---vocab V --out O`.
+--vocab V --out O`. Rows without text are copied.
 
 Writes one table per split and `encoded.json`: rows, tokens and unknown tokens of each split and
 side."""
@@ -37,6 +37,8 @@ def main() -> None:
     codecs = {side: Codec.load(arguments.vocab, side) for side in vocab.sides}
     names = labels.load(arguments.vocab) if labels.SIDE in vocab.sizes else None
     kind = "labelled" if names is not None else "text" if "text" in codecs else "pair"
+    if not codecs:
+        kind = tables.kind(arguments.tokens / "train.parquet")
 
     # Workers encode, a batch at a time.
     encode_batch = partial(batches.encode, kind=kind, codecs=codecs, names=names)

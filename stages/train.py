@@ -129,7 +129,10 @@ def train(
 
     # Model
     source, target = task_module.SOURCE_TARGET
-    sizes = Sizes(vocab.sizes[source], vocab.sizes[target], vocab.share or source == target)
+    # A corpus without text has no words, and no vocabulary of that name.
+    sizes = Sizes(
+        vocab.sizes.get(source, 0), vocab.sizes.get(target, 0), vocab.share or source == target
+    )
     vocabularies = (
         vocabulary_digest(arguments.vocab, source),
         vocabulary_digest(arguments.vocab, target),

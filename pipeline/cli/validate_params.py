@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.contracts import AttentiveDecodable
-from pipeline.core import config, params
+from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
 from pipeline.download import source as download
 from pipeline.flow import sections
@@ -61,7 +61,7 @@ def _names(path: Path, key: str) -> list[str]:
 
 
 def _corpus(path: Path, name: str) -> str:
-    """The corpus's kind, `text`, `pair` or `labelled`, after all its blocks were loaded."""
+    """The corpus's kind, such as `text` or `pair`, after all its blocks were loaded."""
     block = params.corpus(path, name)
     where = f"corpora.{name}"
 
@@ -72,9 +72,10 @@ def _corpus(path: Path, name: str) -> str:
     if block.limit is not None and block.limit < 1:
         raise refuse(f"{where}.limit", block.limit, "at least 1, or null for all rows")
 
-    text = config.load(tokens.Text, block.text, f"{where}.text")
-    size = config.load(vocab.Vocab, block.vocab, f"{where}.vocab")
-    if text.level == "bpe":
+    has_text = tables.has_text(reader.KIND)
+    text = tokens.load_text(block.text, has_text, f"{where}.text")
+    size = vocab.load_block(block.vocab, has_text, f"{where}.vocab")
+    if text is not None and text.level == "bpe" and isinstance(size, vocab.Vocab):
         vocab.check_pieces(size, f"{where}.vocab")
     _vocabulary(path, name, block)
 

@@ -137,7 +137,7 @@ class Sample:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
     """One block under `corpora:`. `format` names a file in `pipeline/corpora/`; `split` is
-    `official` or a `Splitting`.
+    `official` or a `Splitting`. `text` is null for a corpus without text.
 
     `bleu_tokenizer` is BLEU's tokenizer for answers and references. It is the only key that may be
     missing, which counts as `auto`: older files have no such key, and `auto` is right for most
@@ -148,7 +148,7 @@ class Corpus:
     read: dict[str, Any]
     limit: int | None
     split: Any
-    text: dict[str, Any]
+    text: dict[str, Any] | None
     bleu_tokenizer: Literal["auto", Tokenizer]
     vocab: dict[str, Any]
     samples: tuple[Sample, ...]

@@ -26,11 +26,6 @@ RAW_TEXT = pa.schema(
 )
 RAW_PAIR = pa.schema({"source": pa.string(), "target": pa.string(), "reject": pa.string()})
 RAW_LABELLED = pa.schema({"text": pa.string(), "label": pa.string(), "reject": pa.string()})
-# A file of labelled pictures: the bytes of a PNG file in each row. The reader decodes them to
-# `pixels`: a byte for each, row by row, from 0 (black) to 255.
-IMAGES = pa.schema({"image": pa.binary(), "label": pa.string()})
-_PIXELS = {"pixels": pa.binary(), "height": pa.int32(), "width": pa.int32()}
-RAW_IMAGE = pa.schema(_PIXELS | {"label": pa.string(), "reject": pa.string()})
 
 # After tokenize. `row` numbers the rows of a split from 0; the raw text is kept for scoring.
 # `characters` counts the Unicode characters of the normalised text (for bits per character).
@@ -63,12 +58,26 @@ TOKENS_LABELLED = pa.schema(
         "label": pa.string(),
     }
 )
+# Corpora without text have the same columns in every stage: those of the reader without `reject`,
+# and `row` before them. Only a column `label` changes: `encode` writes its number. `inputs` are the
+# numbers that `value` is predicted from, as many in each row; those of a series are the values
+# before it, the latest one last.
+RAW_SERIES = pa.schema(
+    {"inputs": pa.list_(pa.float64()), "value": pa.float64(), "reject": pa.string()}
+)
+SERIES = pa.schema({"row": pa.int64(), "inputs": pa.list_(pa.float64()), "value": pa.float64()})
+# A file of labelled pictures: the bytes of a PNG file in each row. The reader decodes them to
+# `pixels`: a byte for each, row by row, from 0 (black) to 255.
+IMAGES = pa.schema({"image": pa.binary(), "label": pa.string()})
+_PIXELS = {"pixels": pa.binary(), "height": pa.int32(), "width": pa.int32()}
+RAW_IMAGE = pa.schema(_PIXELS | {"label": pa.string(), "reject": pa.string()})
 TOKENS_IMAGE = pa.schema({"row": pa.int64()} | _PIXELS | {"label": pa.string()})
 # by the kind of corpus
 TOKENS = {
     "text": TOKENS_TEXT,
     "pair": TOKENS_PAIR,
     "labelled": TOKENS_LABELLED,
+    "series": SERIES,
     "image": TOKENS_IMAGE,
 }
 REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.string()})
@@ -232,6 +241,17 @@ SCORES_VECTORS = pa.schema(
         "expected": pa.float64(),
     }
 )
+
+
+def has_text(kind: str) -> bool:
+    """Whether corpora of the kind have texts; others have no block `text` and no vocabulary."""
+    return not {"tokens", "source_tokens"}.isdisjoint(TOKENS[kind].names)
+
+
+def kind(path: Path) -> str:
+    """Return the kind of the corpus whose tokenized rows are at `path`; errors as `read`."""
+    actual = schema(path, *TOKENS.values())
+    return next(name for name, choice in TOKENS.items() if choice.equals(actual))
 
 
 def read(path: Path, schema: pa.Schema) -> pa.Table:

@@ -318,7 +318,7 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
                 if position == 0:
                     prompt = (Verbatim(sample["prompt"]), Verbatim(reference or NONE))
                 score = NONE
-                if group.task.d2l_bleu and reference is not None:
+                if group.text is not None and group.task.d2l_bleu and reference is not None:
                     # Both texts are normalized by the corpus's block `text`.
                     [pair] = mt_metrics.normalized_pairs(
                         pa.array([sample["text"]]), pa.array([reference]), group.text

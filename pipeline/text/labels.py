@@ -18,7 +18,8 @@ def table(train: Path) -> pa.Table:
     """Labels (`tables.VOCAB`) of the tokenize stage's table `train`; UserError for fewer than
     two."""
     counts: Counter[str] = Counter()
-    for batch in tables.batches(train, tables.TOKENS_LABELLED):
+    schema = tables.schema(train, *tables.TOKENS.values())
+    for batch in tables.batches(train, schema, columns=["label"]):
         for entry in pc.value_counts(batch["label"]).to_pylist():
             counts[entry["values"]] += entry["counts"]
 
