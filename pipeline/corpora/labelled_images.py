@@ -45,16 +45,14 @@ def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
             path = corpus_file(raw, name)
             first = 0
             for batch in tables.batches(path, tables.IMAGES):
-                yield split, _decoded(batch, path, first, size)
+                yield split, _decode(batch, path, first, size)
                 first += len(batch)
             if not first:
                 raise refuse(str(path), "no row", "one picture at least", "Name another file.")
 
 
-def _decoded(
-    batch: pa.RecordBatch, path: Path, first: int, size: tuple[int, int]
-) -> pa.RecordBatch:
-    """A batch of `tables.RAW_IMAGE`; `first` is the number of its first row in the file."""
+def _decode(batch: pa.RecordBatch, path: Path, first: int, size: tuple[int, int]) -> pa.RecordBatch:
+    """Decode a batch as `tables.RAW_IMAGE`; `first` is the number of its first row in the file."""
     for column in ("image", "label"):
         if batch[column].null_count:
             row = first + pc.index(pc.is_null(batch[column]), True).as_py()

@@ -120,10 +120,8 @@ def _from_file(name: str, size: tuple[int, int]) -> Pixels:
     try:
         data = Path(name).read_bytes()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no name of a file"
-        raise refuse(
-            name or "FILE", str(reason).lower(), "a PNG file", "Correct its name."
-        ) from None
+        reason = (getattr(error, "strerror", None) or "no file's name").lower()
+        raise refuse(name or "FILE", reason, "a PNG file", "Correct its name.") from None
     return decode_png(data, name, size)
 
 
@@ -131,9 +129,8 @@ def _from_base64(text: str, where: str, size: tuple[int, int]) -> Pixels:
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise refuse(
-            where, "a text that is no base64", "the bytes of a PNG file as base64"
-        ) from None
+        expected = "the bytes of a PNG file as base64"
+        raise refuse(where, "a text that is no base64", expected) from None
     return decode_png(data, where, size)
 
 
