@@ -26,6 +26,7 @@ __all__ = [
     "Constrained",
     "Decodable",
     "Fitted",
+    "Forecaster",
     "ImageClassifier",
     "LanguageModel",
     "Log",
@@ -256,6 +257,15 @@ class ImageClassifier(Protocol):
     def classify(self, image_BYX: Tensor) -> Tensor:
         """logits_BC of pictures with values from 0 (black) to 1, independent of the other pictures
         of the batch."""
+
+
+class Forecaster(Protocol):
+    """Mean of a number, given numbers before it."""
+
+    lags: int  # of a row's inputs, the number that `forecast` reads: the last ones
+
+    def forecast(self, inputs_BL: Tensor) -> Tensor:
+        """value_B, float32, from at least `lags` inputs per row, the latest last."""
 
 
 class MaskedLanguageModel(Protocol):

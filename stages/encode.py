@@ -37,16 +37,16 @@ def main() -> None:
     codecs = {side: Codec.load(arguments.vocab, side) for side in vocab.sides}
     names = labels.load(arguments.vocab) if labels.SIDE in vocab.sizes else None
     kind = "labelled" if names is not None else "text" if "text" in codecs else "pair"
-    if not codecs:
-        kind = tables.kind(arguments.tokens / "train.parquet")
+    paths = [path for path in sorted(arguments.tokens.glob("*.parquet")) if path.stem != "rejects"]
+    if not codecs and paths:
+        kind = tables.kind(paths[0])
 
     # Workers encode, a batch at a time.
     encode_batch = partial(batches.encode, kind=kind, codecs=codecs, names=names)
     with atomic_dir(arguments.out) as out, shards.parallel_map(encode_batch, compute) as encoded:
         counts = {}
-        for path in sorted(arguments.tokens.glob("*.parquet")):
-            if path.stem != "rejects":
-                counts[path.stem] = encode(path, kind, encoded, out / path.name)
+        for path in paths:
+            counts[path.stem] = encode(path, kind, encoded, out / path.name)
         text = json.dumps(counts, indent=1, sort_keys=True)
         (out / "encoded.json").write_text(text + "\n", encoding="utf-8")
 

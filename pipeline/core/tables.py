@@ -168,6 +168,9 @@ ATTENTION = pa.schema(
     }
 )
 
+# Predictions of each row's value: `ahead` steps ahead, from the inputs before the last `ahead` - 1.
+FORECASTS = pa.schema({"row": pa.int64(), "ahead": pa.int32(), "value": pa.float64()})
+
 # The vectors of all words but the specials, in order of their ids; `count` as in VOCAB.
 VECTORS = pa.schema(
     {"token": pa.string(), "id": pa.int32(), "count": pa.int64(), "vector": pa.list_(pa.float32())}
@@ -216,6 +219,15 @@ SCORES_LABELLED = pa.schema(
         "label": pa.string(),
         "predicted": pa.string(),
         "nats": pa.float64(),
+    }
+)
+# `errors` are the squared errors of the predictions `ahead` steps ahead, 1 first.
+SCORES_SERIES = pa.schema(
+    {
+        "row": pa.int64(),
+        "block": pa.int64(),
+        "ahead": _ids,
+        "errors": pa.list_(pa.float64()),
     }
 )
 # MASKED with the first sentence's block, its number of tokens, and how many of

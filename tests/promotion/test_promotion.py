@@ -272,6 +272,7 @@ UNITS = {
     "fill_blank": "50.00 nats per word",
     "language_model": "50.00 bits per character",
     "masked_language_model": "50.00 nats per masked word",
+    "series": "50.00 RMSE",
     "translation": "50.00 BLEU",
     "word_vectors": "50.00 points of agreement",
 }

@@ -83,6 +83,10 @@ class Scoring:
     # outputs for these references.
     substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = lambda table: None
 
+    # Format of the main score in the report, and what by_length.csv divides it by.
+    form: str = "{:.2f}"
+    divided_by: str = "length"
+
     def select_scoring(self, table: pa.Table) -> "tuple[Scoring, str]":
         """Select the scoring that ranks the rows of `table` by their references alone; the reason
         is "" unless it is a substitute."""

@@ -1,5 +1,4 @@
-"""Rows of numbers, one per line, separated by spaces: the inputs, and last the value that a model
-predicts from them."""
+"""Points of a curve, one per line: a place, a space, and the height there, which is predicted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,15 +23,11 @@ class Config:
 
 
 def read(raw: Path, config: Config) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Read the rows of each split; UserError for lines with a single number, or with different
-    numbers of numbers."""
-    columns = None
+    """Read the points of each split; UserError for a file that has not two numbers in each line."""
     for split, names in config.files.items():
         for name in names:
             rows = read_numbers(raw, name)
-            columns = columns or max(rows.shape[1], 2)
-            if rows.shape[1] != columns:
+            if rows.shape[1] != 2:
                 got = f"{rows.shape[1]} numbers in a line"
-                expected = f"{columns}: the inputs and a value, as in the other files"
-                raise refuse(str(raw / name), got, expected, "Correct the file.")
+                raise refuse(str(raw / name), got, "a place and a height", "Correct the file.")
             yield split, inputs_and_values(rows)
