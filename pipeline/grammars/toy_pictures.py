@@ -84,10 +84,13 @@ def _draw_shape(half_YX: Pixels, random: Random) -> str:
 def mask(kind: str) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
     """Mark the pixels of a shape: the outline of a box, or the diagonals of a cross."""
     number = np.arange(_SIDE)
+    marked: np.ndarray[tuple[int, int], np.dtype[np.bool_]]
     if kind == "cross":
-        return (number[:, None] == number) | (number[:, None] == _SIDE - 1 - number)
-    is_edge = (number == 0) | (number == _SIDE - 1)
-    return is_edge[:, None] | is_edge
+        marked = (number[:, None] == number) | (number[:, None] == _SIDE - 1 - number)
+    else:
+        is_edge = (number == 0) | (number == _SIDE - 1)
+        marked = is_edge[:, None] | is_edge
+    return marked
 
 
 def _up_to(random: Random, count: int) -> int:

@@ -52,6 +52,9 @@ class Model(nn.Module):
         self.register_buffer("pixels_ND", torch.empty((0, 0), dtype=torch.uint8))
         self.register_buffer("label_N", torch.empty(0, dtype=torch.int64))
         self.register_buffer("neighbours", torch.zeros((), dtype=torch.int64))
+        self.pixels_ND: Tensor
+        self.label_N: Tensor
+        self.neighbours: Tensor
 
     def fit(self, train: pa.Table, valid: pa.Table, seed: int) -> dict[str, float]:
         """Store the training pictures, and choose the number of neighbours; `seed` is not used."""

@@ -124,7 +124,8 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * width, 2 * width, bias=False)
 
     def forward(self, x_BYXH: Tensor) -> Tensor:
-        size = (x_BYXH.shape[1] // 2, x_BYXH.shape[2] // 2)
+        batch, rows, columns, width = x_BYXH.shape
         # A square is a window of four positions.
-        merged_BYXH: Tensor = self.reduction(self.norm(partition(x_BYXH, 2).flatten(2)))
-        return merged_BYXH.unflatten(1, size)
+        squares_BWH = partition(x_BYXH, 2).flatten(2)
+        merged_BWH: Tensor = self.reduction(self.norm(squares_BWH))
+        return merged_BWH.reshape(batch, rows // 2, columns // 2, 2 * width)

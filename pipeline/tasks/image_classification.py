@@ -97,7 +97,7 @@ def log_probs(
     """log P(label | picture) of each picture and label, NC."""
     batches = [
         model.classify(scaled(image_BYX.to(device))).double().log_softmax(-1).cpu()
-        for image_BYX in torch.from_numpy(image_NYX).split(SCORING_BATCH)
+        for image_BYX in torch.split(torch.from_numpy(image_NYX), SCORING_BATCH)
     ]
     log_probs_NC: np.ndarray[Any, np.dtype[np.float64]] = torch.cat(batches).numpy()
     return log_probs_NC
