@@ -29,6 +29,7 @@ __all__ = [
     "Fitted",
     "Forecaster",
     "GloveVectors",
+    "ImageClassifier",
     "LanguageModel",
     "Log",
     "Loss",
@@ -248,6 +249,17 @@ class Classifier(Protocol):
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC, independent of padding and of the other texts of the batch."""
+
+
+class ImageClassifier(Protocol):
+    """p(label | picture). A picture of Y rows and X columns has the size that the model was built
+    for."""
+
+    image_size: tuple[int, int]  # Y and X
+
+    def classify(self, image_BYX: Tensor) -> Tensor:
+        """logits_BC of pictures with values from 0 (black) to 1, independent of the other pictures
+        of the batch."""
 
 
 class Forecaster(Protocol):

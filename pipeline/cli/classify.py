@@ -1,4 +1,4 @@
-"""`seqline classify`: label texts with a trained classifier."""
+"""`seqline classify`: label texts, or pictures in files, with a trained classifier."""
 
 import argparse
 import math
@@ -8,27 +8,30 @@ from pathlib import Path
 from pipeline.cli import input_text
 from pipeline.core.errors import printable
 
-HELP = "label a text, or each line of standard input, with a trained run"
+HELP = "label a text or a PNG file, or each line of standard input, with a trained run"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the subcommand's parser."""
-    parser.add_argument("text", nargs="?", metavar="TEXT")
+    parser.add_argument(
+        "text", nargs="?", metavar="TEXT", help="a text or, for pictures, a PNG file"
+    )
     parser.add_argument("--run", required=True, help="a name under `runs:`")
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print the likeliest label of each text with its probability; a blank line for a blank line,
-    as a warning says."""
+    as a warning says. A classifier of pictures takes names of PNG files."""
     from pipeline.cli import trained_run
     from pipeline.core import params
-    from pipeline.predictions.classification import NO_LABEL, Classifier
+    from pipeline.predictions import NO_LABEL, TrainedRun, open_classifier
 
     model, vocab, _ = trained_run.run_folders(root, arguments.run)
-    classifier = Classifier.open(model, vocab, params.compute(root / "params.yaml").device)
+    device = params.compute(root / "params.yaml").device
+    classify = open_classifier(TrainedRun(model, vocab, None, device))
 
     blank = []
-    answers = trained_run.PredictionStream(input_text.texts(arguments.text), classifier.classify)
+    answers = trained_run.PredictionStream(input_text.texts(arguments.text), classify)
     for line, answer in answers:
         if answer is None:
             print()

@@ -66,12 +66,19 @@ RAW_NUMBERS = pa.schema(
     {"inputs": pa.list_(pa.float64()), "value": pa.float64(), "reject": pa.string()}
 )
 NUMBERS = pa.schema({"row": pa.int64(), "inputs": pa.list_(pa.float64()), "value": pa.float64()})
+# A file of labelled pictures: the bytes of a PNG file in each row. The reader decodes them to
+# `pixels`: a byte for each, row by row, from 0 (black) to 255.
+IMAGES = pa.schema({"image": pa.binary(), "label": pa.string()})
+_PIXELS = {"pixels": pa.binary(), "height": pa.int32(), "width": pa.int32()}
+RAW_IMAGE = pa.schema(_PIXELS | {"label": pa.string(), "reject": pa.string()})
+TOKENS_IMAGE = pa.schema({"row": pa.int64()} | _PIXELS | {"label": pa.string()})
 # by the kind of corpus
 TOKENS = {
     "text": TOKENS_TEXT,
     "pair": TOKENS_PAIR,
     "labelled": TOKENS_LABELLED,
     "numbers": NUMBERS,
+    "image": TOKENS_IMAGE,
 }
 REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.string()})
 
@@ -99,6 +106,7 @@ VOCAB = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64()})
 ENCODED_TEXT = pa.schema({"row": pa.int64(), "ids": _ids, "paragraph": pa.int64()})
 ENCODED_PAIR = pa.schema({"row": pa.int64(), "source": _ids, "target": _ids})
 ENCODED_LABELLED = pa.schema({"row": pa.int64(), "ids": _ids, "label": pa.int32()})
+ENCODED_IMAGE = pa.schema({"row": pa.int64()} | _PIXELS | {"label": pa.int32()})
 
 # After train: `name` is e.g. train/loss, valid/perplexity, learning_rate. No clock in it.
 HISTORY = pa.schema(

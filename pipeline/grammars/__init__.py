@@ -3,4 +3,4 @@ One file per grammar.
 
 A grammar's file exports `SPLITS` and `write(raw, config)` (see `grammar.Config`), which fills the
 existing folder `raw` with the splits and, except for unlabeled text, `limits.json`: the best score
-that any model can reach on each split."""
+that any model can reach on each split. `digits` has natural data, without a known limit."""

@@ -181,7 +181,8 @@ def initialise(model: nn.Module, width: int) -> None:
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             # Models that multiply embeddings by sqrt(width) so begin with inputs of variance 1.
             nn.init.normal_(module.weight, std=width**-0.5)

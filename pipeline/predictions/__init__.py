@@ -8,6 +8,8 @@ alone if `evaluation.test` is false, and `samples.parquet`. Only `pipeline/scori
 and the report read what `pipeline/predictions/<task>.py` writes. This module has the code that
 several tasks share."""
 
+import json
+import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ from pipeline.training import devices
 
 # A token to fill in. Samples with a blank are for blank fillers and masked language models.
 BLANK = "___"
+NO_LABEL = Prediction("", -math.inf, -math.inf)  # of a text without tokens
 _PLACEHOLDER = "a"
 _MAX_SHOWN = 60  # characters of an invalid text in a message
 
@@ -130,6 +133,28 @@ def write_outputs(
     tables.write(out / "samples.parquet", pa.Table.from_pylist(rows, tables.SAMPLES))
 
 
+def label_columns(log_probs_NC: NDArray[np.float64], names: pa.StringArray) -> dict[str, pa.Array]:
+    """Columns of `tables.LABELS` but `row`: the most likely label of each row, and the
+    log-probabilities of all labels."""
+    return {
+        "label": names.take(pa.array(log_probs_NC.argmax(1))),
+        "log_probs": pa.FixedSizeListArray.from_arrays(log_probs_NC.ravel(), len(names)).cast(
+            tables.LABELS.field("log_probs").type
+        ),
+    }
+
+
+def write_label_names(names: pa.StringArray, out: Path) -> None:
+    """Write `labels.json`: the labels' names in order."""
+    text = json.dumps(names.to_pylist(), indent=1)
+    (out / "labels.json").write_text(text + "\n", encoding="utf-8")
+
+
+def label_row(prediction: Prediction) -> "Row":
+    """The row of a prediction that is a label, with its probability."""
+    return {"label": prediction.text, "probability": math.exp(prediction.log_prob)}
+
+
 def write_samples(session: Session, samples: Sequence[params.Sample], out: Path) -> None:
     """Write the search's output for each sample, and `attention.parquet` if the model is attentive.
 
@@ -219,6 +244,17 @@ def load_predictor(task: str, run: TrainedRun) -> Predictor:
         return predictor(checked_texts(texts), checked_settings(task, settings, module.PARAMS))
 
     return predict
+
+
+def open_classifier(run: TrainedRun) -> Callable[[Sequence[str]], list[Prediction]]:
+    """Open a run as a function from the texts of a command to their labels; UserError for another
+    task."""
+    task = load_run(run.model, run.search).task
+    module = config.named_module("pipeline.predictions", task, "task")
+    if not hasattr(module, "open_classifier"):
+        raise refuse("run", f"a model of the task {task}", "a classifier", "Name another run.")
+    classify: Callable[[Sequence[str]], list[Prediction]] = module.open_classifier(run)
+    return classify
 
 
 def checked_texts(texts: Sequence[Any]) -> list[str]:

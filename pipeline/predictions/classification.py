@@ -2,9 +2,7 @@
 and labels of texts from users."""
 
 import dataclasses
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +14,23 @@ from torch import nn
 
 from pipeline.contracts import Refitted
 from pipeline.core import config, params, tables
-from pipeline.core.errors import refuse
 from pipeline.inference import Prediction, batches, load_run, load_trained_model
-from pipeline.predictions import PredictionRequest, Predictor, Row, TrainedRun, write_outputs
+from pipeline.predictions import (
+    NO_LABEL,
+    PredictionRequest,
+    Predictor,
+    Row,
+    TrainedRun,
+    label_columns,
+    label_row,
+    write_label_names,
+    write_outputs,
+)
 from pipeline.tasks import classification
 from pipeline.text import labels
 from pipeline.text.encode import Codec
 from pipeline.training import devices
 
-NO_LABEL = Prediction("", -math.inf, -math.inf)
 _MAX_TEXTS = 1024  # of a batch
 # Tokens of a batch, with padding: 79 MB per layer of 300 float32 values per token.
 _MAX_TOKENS = 1 << 16
@@ -42,14 +48,9 @@ class Classifier:
 
     @classmethod
     def open(cls, model: Path, vocab: Path, device: str = "auto") -> "Classifier":
-        """Load the run in the folder `model` with its corpus's vocabulary; UserError for another
-        task."""
+        """Load the run in the folder `model` with its corpus's vocabulary."""
         run = load_run(model, None)
         where = str(model / "config.json")
-        if run.task != "classification":
-            raise refuse(
-                "run", f"a model of the task {run.task}", "a classifier", "Name another run."
-            )
         return cls.of(run, where, model, vocab, devices.choose(device, "device"))
 
     @classmethod
@@ -99,12 +100,7 @@ class Classifier:
         """Columns of LABELS: the most likely label of each text, and the log-probabilities of all
         labels."""
         log_probs_BC = classification.log_probs(self.model, ids, self.objective, self.device)  # type: ignore[arg-type]
-        return {
-            "label": self.names.take(pa.array(log_probs_BC.argmax(1))),
-            "log_probs": pa.FixedSizeListArray.from_arrays(
-                log_probs_BC.ravel(), len(self.names)
-            ).cast(tables.LABELS.field("log_probs").type),
-        }
+        return label_columns(log_probs_BC, self.names)
 
 
 def predict(request: PredictionRequest, out: Path) -> None:
@@ -113,9 +109,7 @@ def predict(request: PredictionRequest, out: Path) -> None:
     classifier = Classifier.of(
         request.run, request.where, request.model, request.vocab, request.device
     )
-    (out / "labels.json").write_text(
-        json.dumps(classifier.names.to_pylist(), indent=1) + "\n", encoding="utf-8"
-    )
+    write_label_names(classifier.names, out)
     for split in request.splits():
         table = request.table(split, classification.SCHEMA)
         columns = {"row": table["row"], **classifier.for_split(split).predict_labels(table["ids"])}
@@ -126,16 +120,18 @@ def predict(request: PredictionRequest, out: Path) -> None:
     )
 
 
+def open_classifier(run: TrainedRun) -> Callable[[Sequence[str]], list[Prediction]]:
+    """Open a run as a function from texts to their labels; NO_LABEL for a text without tokens."""
+    return Classifier.open(run.model, run.vocab, run.device).classify
+
+
 def load_predictor(run: TrainedRun) -> Predictor:
     """Rows `label` (the most likely one) and `probability`; for a text without tokens an empty
     label of probability 0."""
     classifier = Classifier.open(run.model, run.vocab, run.device)
 
     def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
-        return [
-            {"label": prediction.text, "probability": math.exp(prediction.log_prob)}
-            for prediction in classifier.classify(texts)
-        ]
+        return [label_row(prediction) for prediction in classifier.classify(texts)]
 
     return predict
 

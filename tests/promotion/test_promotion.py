@@ -270,6 +270,7 @@ def test_decision_reason_is_reported(sets: list[Comparison], promote: bool, said
 UNITS = {
     "classification": "50.00 points of accuracy",
     "fill_blank": "50.00 nats per word",
+    "image_classification": "50.00 points of accuracy",
     "language_model": "50.00 bits per character",
     "masked_language_model": "50.00 nats per masked word",
     "series": "50.00 RMSE",
