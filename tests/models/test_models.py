@@ -37,11 +37,22 @@ TRANSFORMER = {
     "feed_forward": 64,
     "encoder_layers": 2,
     "decoder_layers": 2,
+    "variants": [],
     "dropout": 0.0,
     "norm": "layer",
     "learned_positions": None,
     "implementation": "fused",
 }
+CONVOLUTIONS = {
+    "embedding": 24,
+    "hidden": 32,
+    "kernel": 3,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "dropout": 0.0,
+    "learned_positions": 64,
+}
+VARIED = {"norm_first": True, "tied": "output"}
 TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "seq2seq rnn": ("seq2seq", RECURRENT | {"cell": "rnn", "bidirectional": False, "layers": 2}),
     "seq2seq gru": ("seq2seq", RECURRENT | {"cell": "gru"}),
@@ -67,6 +78,18 @@ TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
         TRANSFORMER | {"norm_first": False, "tied": "none", "norm": "batch"},
     ),
     "post-norm transformer": ("transformer", TRANSFORMER | {"norm_first": False, "tied": "none"}),
+    "convolutions": ("conv_seq2seq", CONVOLUTIONS),
+    "relative positions": (
+        "transformer",
+        TRANSFORMER | VARIED | {"variants": ["relative_positions"]},
+    ),
+    "rotary positions": ("transformer", TRANSFORMER | VARIED | {"variants": ["rotary_positions"]}),
+    "averaged heads without scales": (
+        "transformer",
+        TRANSFORMER
+        | VARIED
+        | {"variants": ["average_heads", "unscaled_scores", "unscaled_embeddings"]},
+    ),
 }
 SIZES = Sizes(14, 14, True)
 RECURRENT_LM = {
@@ -402,6 +425,24 @@ def test_sentences_longer_than_the_position_table_are_read() -> None:
         ("attention_seq2seq", {"score": "cosine"}, "expected one of additive, dot, scaled_dot"),
         ("seq2seq", {"dropout": 1.0}, "settings.x.model.dropout: got 1.0"),
         ("transformer", {"tied": "all"}, "vocab.share: true"),
+        (
+            "transformer",
+            {"variants": ["relative_positions", "rotary_positions"]},
+            "variants: got relative_positions and rotary_positions; expected one kind of positions",
+        ),
+        (
+            "transformer",
+            {"variants": ["rotary_positions"], "learned_positions": 9},
+            "learned_positions: got 9 with rotary_positions; expected null",
+        ),
+        (
+            "transformer",
+            {"variants": ["rotary_positions"], "heads": 32},
+            "heads: got 32 with width 32 and rotary_positions; expected an even width",
+        ),
+        ("transformer", {"variants": ["average_heads"] * 2}, "expected each variant once"),
+        ("transformer", {"variants": ["relu"]}, "settings.x.model.variants[0]: got 'relu'"),
+        ("seq2seq", {"variants": ["average_heads"]}, "model.variants: got an unknown key"),
     ],
 )
 def test_a_model_block_that_cannot_be_is_refused(

@@ -134,6 +134,7 @@ BLOCK: dict[str, Any] = {
     "norm": "layer",
     "norm_first": True,
     "activation": "relu",
+    "variants": (),
 }
 
 

@@ -35,6 +35,7 @@ TRANSFORMER = {
     "feed_forward": 4,
     "encoder_layers": 1,
     "decoder_layers": 1,
+    "variants": [],
     "dropout": 0.0,
 }
 TRANSFORMER |= {"norm": "layer", "norm_first": True, "tied": "none", "implementation": "fused"}

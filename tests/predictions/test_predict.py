@@ -79,7 +79,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "model": {
             "width": 16, "heads": 2, "feed_forward": 16, "encoder_layers": 1, "decoder_layers": 2,
             "dropout": 0.1, "norm": "layer", "norm_first": True,
-            "learned_positions": None, "tied": "none", "implementation": "fused",
+            "learned_positions": None, "tied": "none", "variants": [], "implementation": "fused",
         },
     },
     "attention_seq2seq": TRANSLATION

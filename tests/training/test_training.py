@@ -48,6 +48,7 @@ TRANSLATOR = {
     "feed_forward": 16,
     "encoder_layers": 1,
     "decoder_layers": 1,
+    "variants": [],
     "dropout": 0.2,
     "norm": "layer",
     "norm_first": True,
