@@ -108,6 +108,7 @@ class Recurrent(nn.Module):
             )
         elif x_BSE.device.type == "cpu" and x_BSE.shape[1] >= segments.LONG:
             # The packed kernel takes time quadratic in the length on a CPU.
+            assert not isinstance(self.kernel, GateWeights)
             out_BSH, state = segments.run_layers(self.kernel, x_BSE, length_B)
         else:
             packed = pack_padded_sequence(

@@ -118,6 +118,15 @@ TRANSFORMER_LM |= {
 LANGUAGE_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn": ("recurrent_lm", RECURRENT_LM | {"cell": "rnn"}),
     "gru one-hot": ("recurrent_lm", RECURRENT_LM | {"cell": "gru", "embedding": 0}),
+    "relu rnn": ("recurrent_lm", RECURRENT_LM | {"cell": "relu_rnn"}),
+    "gru with the reset gate alone": (
+        "recurrent_lm",
+        RECURRENT_LM | {"cell": "reset_gru", "implementation": "equations"},
+    ),
+    "gru with the update gate alone": (
+        "recurrent_lm",
+        RECURRENT_LM | {"cell": "update_gru", "implementation": "equations"},
+    ),
     "lstm tied": ("recurrent_lm", RECURRENT_LM | {"cell": "lstm", "embedding": 32, "tied": True}),
     "transformer": ("transformer_lm", TRANSFORMER_LM),
     "transformer, learned positions": (
@@ -442,6 +451,12 @@ def test_sentences_longer_than_the_position_table_are_read() -> None:
         ),
         ("transformer", {"variants": ["average_heads"] * 2}, "expected each variant once"),
         ("transformer", {"variants": ["relu"]}, "settings.x.model.variants[0]: got 'relu'"),
+        (
+            "seq2seq",
+            {"cell": "reset_gru"},
+            "implementation: got fused with cell reset_gru; expected equations",
+        ),
+        ("transformer", {"cell": "relu_rnn"}, "model.cell: got an unknown key"),
         ("seq2seq", {"variants": ["average_heads"]}, "model.variants: got an unknown key"),
     ],
 )
