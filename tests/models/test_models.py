@@ -176,9 +176,9 @@ def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
 
 
 def translation_config(**changes: Any) -> translation.Config:
-    return translation.Config(
-        **({"batch_tokens": 400, "label_smoothing": 0.0, "max_length": 40} | changes)
-    )
+    given: dict[str, Any] = {"batch_tokens": 400, "label_smoothing": 0.0, "max_length": 40}
+    given |= {"scheduled_sampling": None, "padding_in_loss": False}
+    return translation.Config(**(given | changes))
 
 
 @torch.inference_mode()

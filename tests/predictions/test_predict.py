@@ -52,7 +52,13 @@ TRAINING = {
 }
 TRANSLATION = {
     "task": "translation",
-    "objective": {"batch_tokens": 500, "label_smoothing": 0.1, "max_length": 64},
+    "objective": {
+        "batch_tokens": 500,
+        "label_smoothing": 0.1,
+        "max_length": 64,
+        "scheduled_sampling": None,
+        "padding_in_loss": False,
+    },
 }
 STORY = {
     "task": "language_model",
