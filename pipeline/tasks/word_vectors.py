@@ -65,11 +65,9 @@ class Config:
         if self.negatives is not None and self.noise_words is not None:
             at_least_one(negatives=self.negatives, noise_words=self.noise_words)
         elif self.negatives != self.noise_words:
-            raise refuse(
-                "noise_words",
-                f"{self.noise_words} with negatives {self.negatives}",
-                "two numbers, or null twice for hierarchical softmax",
-            )
+            got = f"{self.noise_words} with negatives {self.negatives}".replace("None", "null")
+            expected = "two numbers, or null twice for hierarchical softmax"
+            raise refuse("noise_words", got, expected)
         if self.subsample is not None and self.subsample <= 0:
             raise refuse("subsample", self.subsample, "above 0, such as 0.001, or null")
         if self.batch_size < 1 or self.batch_size % self.block_size:

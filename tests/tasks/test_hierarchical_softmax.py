@@ -149,6 +149,7 @@ def test_words_that_stand_for_each_other_become_neighbours(method: str, tmp_path
 def test_one_of_both_numbers_alone_is_refused(
     negatives: int | None, noise_words: int | None
 ) -> None:
-    line = f"noise_words: got {noise_words} with negatives {negatives}; expected two numbers"
+    shown = [number or "null" for number in (noise_words, negatives)]
+    line = f"noise_words: got {shown[0]} with negatives {shown[1]}; expected two numbers"
     with pytest.raises(UserError, match=f"^{line}"):
         objective(negatives=negatives, noise_words=noise_words)
