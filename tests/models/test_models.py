@@ -255,7 +255,17 @@ def test_attention_is_a_distribution_over_the_real_source(translator: Any) -> No
 @pytest.mark.parametrize(
     "name",
     mostly_long(
-        ["additive attention", "pre-norm transformer", "scaled dot attention", "seq2seq gru"], 1
+        [
+            "additive attention",
+            "pre-norm transformer",
+            "scaled dot attention",
+            "seq2seq gru",
+            "convolutions",
+            "relative positions",
+            "rotary positions",
+            "averaged heads without scales",
+        ],
+        1,
     ),
 )
 def test_every_translator_learns_to_reverse_digits(name: str, tmp_path: Path) -> None:
