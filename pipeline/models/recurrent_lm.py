@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
 from pipeline.core.errors import at_least_one, refuse, share
+from pipeline.nn import cells
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 from pipeline.nn.dropout import Dropout
 
@@ -32,6 +33,7 @@ class Config:
     def __post_init__(self) -> None:
         at_least_one(hidden=self.hidden, layers=self.layers)
         share(dropout=self.dropout)
+        cells.check(self.cell, self.implementation)
         if self.tied and self.embedding != self.hidden:
             raise refuse(
                 "tied",

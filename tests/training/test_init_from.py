@@ -33,13 +33,16 @@ ADOPTED = [
 
 
 def run_of(family: str, **changes: Any) -> params.Run:
-    """The first run of the family in the project's own params.yaml, with these changes of its
-    `model:`."""
-    found = (
-        params.run(ROOT / "params.yaml", name)
-        for name in config.section(ROOT / "params.yaml", "runs")
+    """The first run of the family in the project's own params.yaml, or in a preset, with these
+    changes of its `model:`."""
+    files = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
+    file, name = next(
+        (file, name)
+        for file in files
+        for name, run in config.section(file, "runs").items()
+        if run["family"] == family
     )
-    run = next(run for run in found if run.family == family)
+    run = params.run(file, name)
     return dataclasses.replace(run, model=run.model | changes)
 
 

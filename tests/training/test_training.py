@@ -48,6 +48,7 @@ TRANSLATOR = {
     "feed_forward": 16,
     "encoder_layers": 1,
     "decoder_layers": 1,
+    "variants": [],
     "dropout": 0.2,
     "norm": "layer",
     "norm_first": True,
@@ -107,7 +108,13 @@ def case(kind: str) -> tuple[nn.Module, Any]:
     pairs = pa.table(
         {"row": range(60), "source": rows, "target": rows[::-1]}, schema=tables.ENCODED_PAIR
     )
-    config = translation.Config(batch_tokens=24, label_smoothing=0.1, max_length=10)
+    config = translation.Config(
+        batch_tokens=24,
+        label_smoothing=0.1,
+        max_length=10,
+        scheduled_sampling=None,
+        padding_in_loss=False,
+    )
     return checkpoint.build(
         "transformer", TRANSLATOR, Sizes(10, 10, True), "model"
     ), translation.Task(pairs, pairs, config, 1, CPU)
