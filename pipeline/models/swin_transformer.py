@@ -105,6 +105,7 @@ class Model(nn.Module):
                 norm_first=True,
                 activation="gelu",
                 implementation="equations",
+                variants=(),
             )
             size = config.size(stage)
             shift = config.window // 2 if config.window < min(size) else 0
