@@ -33,12 +33,10 @@ ADOPTED = [
 
 
 def run_of(family: str, **changes: Any) -> params.Run:
-    """The first run of the family in the project's own params.yaml, with these changes of its
-    `model:`."""
-    found = (
-        params.run(ROOT / "params.yaml", name)
-        for name in config.section(ROOT / "params.yaml", "runs")
-    )
+    """The first run of the family in the project's own params.yaml or presets, with these changes of
+    its `model:`."""
+    files = (ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml")))
+    found = (params.run(file, name) for file in files for name in config.section(file, "runs"))
     run = next(run for run in found if run.family == family)
     return dataclasses.replace(run, model=run.model | changes)
 
