@@ -33,16 +33,10 @@ ADOPTED = [
 
 
 def run_of(family: str, **changes: Any) -> params.Run:
-    """The first run of the family in the project's own params.yaml, or in a preset, with these
-    changes of its `model:`."""
-    files = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
-    file, name = next(
-        (file, name)
-        for file in files
-        for name, run in config.section(file, "runs").items()
-        if run["family"] == family
-    )
-    run = params.run(file, name)
+    """The first run of the family in params.yaml or a preset, with changes of its `model:`."""
+    files = (ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml")))
+    found = (params.run(file, name) for file in files for name in config.section(file, "runs"))
+    run = next(run for run in found if run.family == family)
     return dataclasses.replace(run, model=run.model | changes)
 
 
