@@ -23,10 +23,12 @@ __all__ = [
     "AttentiveDecodable",
     "BlankFiller",
     "Classifier",
+    "ComposedVectors",
     "Constrained",
     "Decodable",
     "Fitted",
     "Forecaster",
+    "GloveVectors",
     "ImageClassifier",
     "LanguageModel",
     "Log",
@@ -35,6 +37,7 @@ __all__ = [
     "Prompt",
     "Refitted",
     "Sizes",
+    "Spelled",
     "StreamScorer",
     "SupportsPretrained",
     "Translator",
@@ -290,3 +293,33 @@ class WordVectors(Protocol):
 
     def output(self, ids: Tensor) -> Tensor:
         """Output vectors v' of the ids, in one more dimension D."""
+
+
+class GloveVectors(WordVectors, Protocol):
+    """Word vectors with a bias for each word, in both tables."""
+
+    def input_bias(self, ids: Tensor) -> Tensor:
+        """Biases b of the ids, in one more dimension of size 1."""
+
+    def output_bias(self, ids: Tensor) -> Tensor:
+        """Biases b~ of the ids, in one more dimension of size 1."""
+
+
+@runtime_checkable
+class ComposedVectors(Protocol):
+    """Word vectors that are not simply the weights of `input`."""
+
+    def vectors(self) -> Tensor:
+        """vectors_VD of all ids, the result of the training, without gradient."""
+
+
+@runtime_checkable
+class Spelled(Protocol):
+    """Model that reads the letters of the words. Only these determine the sizes of the buffers that
+    are empty before `read_words`."""
+
+    def read_words(self, words: Sequence[str]) -> None:
+        """Read the words of the input vocabulary, in order of their ids, before the training."""
+
+    def spell(self, words: Sequence[str]) -> Tensor:
+        """vectors_UD of any words, without gradient."""

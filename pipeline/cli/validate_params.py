@@ -138,7 +138,8 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> params.Run:
     sizes = config.load(model.Config, block.model, f"{setting}.model")
     is_fitted = fitted.check_blocks(block, setting)
     if block.objective is not None:
-        config.load(task.Config, block.objective, f"{setting}.objective")
+        objective = config.load_objective(task, block.objective, f"{setting}.objective")
+        families.refuse_other_objective(task, model.Model, objective, f"{setting}.objective")
     if not is_fitted:
         optim.load(block.optim, f"{setting}.optim")
         config.load(loop.Config, block.training, f"{setting}.training")

@@ -62,10 +62,10 @@ TOKENS_LABELLED = pa.schema(
 # and `row` before them. Only a column `label` changes: `encode` writes its number. `inputs` are the
 # numbers that `value` is predicted from, as many in each row; those of a series are the values
 # before it, the latest one last.
-RAW_SERIES = pa.schema(
+RAW_NUMBERS = pa.schema(
     {"inputs": pa.list_(pa.float64()), "value": pa.float64(), "reject": pa.string()}
 )
-SERIES = pa.schema({"row": pa.int64(), "inputs": pa.list_(pa.float64()), "value": pa.float64()})
+NUMBERS = pa.schema({"row": pa.int64(), "inputs": pa.list_(pa.float64()), "value": pa.float64()})
 # A file of labelled pictures: the bytes of a PNG file in each row. The reader decodes them to
 # `pixels`: a byte for each, row by row, from 0 (black) to 255.
 IMAGES = pa.schema({"image": pa.binary(), "label": pa.string()})
@@ -77,7 +77,7 @@ TOKENS = {
     "text": TOKENS_TEXT,
     "pair": TOKENS_PAIR,
     "labelled": TOKENS_LABELLED,
-    "series": SERIES,
+    "numbers": NUMBERS,
     "image": TOKENS_IMAGE,
 }
 REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.string()})

@@ -110,13 +110,13 @@ def read_numbers(folder: Path, name: str) -> NDArray[np.float64]:
 
 
 def inputs_and_values(rows: NDArray[np.float64]) -> pa.RecordBatch:
-    """`tables.RAW_SERIES` of rows of numbers, whose last one is the value."""
+    """`tables.RAW_NUMBERS` of rows of numbers, whose last one is the value."""
     count, columns = rows.shape
     bounds = pa.array(np.arange(count + 1, dtype=np.int32) * (columns - 1))
     inputs = pa.ListArray.from_arrays(bounds, pa.array(rows[:, :-1].ravel()))
     reasons = pa.nulls(count, pa.string())
     return pa.record_batch(
-        [inputs, pa.array(rows[:, -1].copy()), reasons], schema=tables.RAW_SERIES
+        [inputs, pa.array(rows[:, -1].copy()), reasons], schema=tables.RAW_NUMBERS
     )
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipeline.core.errors import refuse
 from pipeline.corpora import check_files_inside, inputs_and_values, read_numbers
 
-KIND = "series"
+KIND = "numbers"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

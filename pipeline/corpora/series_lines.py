@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipeline.core.errors import at_least_one, refuse
 from pipeline.corpora import check_files_inside, inputs_and_values, read_numbers
 
-KIND = "series"
+KIND = "numbers"
 _ORDER = ("train", "valid", "test")
 
 

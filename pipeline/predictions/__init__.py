@@ -91,7 +91,7 @@ class PredictionRequest:
         gradients."""
         if self.run.objective is None:
             return None
-        return config.load(task.Config, self.run.objective, f"{self.where}.objective")
+        return config.load_objective(task, self.run.objective, f"{self.where}.objective")
 
     def session(self) -> Session:
         """Load the trained model with its vocabulary and search."""

@@ -21,8 +21,8 @@ from pipeline.core.seeding import derive
 from pipeline.nn import lags
 from pipeline.text.token_budget import describe_rows
 
-SCHEMA = tables.SERIES
-KIND = "series"  # of the corpora that it reads
+SCHEMA = tables.NUMBERS
+KIND = "numbers"  # of the corpora that it reads
 SOURCE_TARGET = ("inputs", "value")  # numbers, which have no vocabulary
 USES_SEARCH = False  # whether decoding is a search
 MODELS = (Forecaster,)  # protocols of the models that it trains

@@ -1,5 +1,5 @@
 """Word vectors by skip-gram or CBOW with negative sampling (Mikolov et al. 2013b, equation 4; d2l
-15.1 to 15.4).
+15.1 to 15.4), or from counts of pairs (`pipeline.nn.cooccurrence`).
 
 Skip-gram reads a word and predicts each of its contexts. CBOW reads the mean of the contexts and
 predicts the word. Contexts are the words at most `window` words away. This distance is drawn anew
@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.contracts import Loss, WordVectors
+from pipeline.contracts import GloveVectors, Loss, WordVectors
 from pipeline.core import tables
 from pipeline.core.errors import at_least_one, refuse
 from pipeline.core.seeding import derive
+from pipeline.nn.cooccurrence import PairBatch, Pairs, count_pairs, glove_loss
 from pipeline.text.specials import SPECIALS
 from pipeline.text.token_budget import Ragged
 
@@ -73,6 +74,32 @@ class Config:
                 f"{self.batch_size} with block_size {self.block_size}",
                 "a multiple of block_size",
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GloveConfig:
+    """`objective:` of a run of GloVe (Pennington et al. 2014, equations 8 and 9).
+
+    - `window`: most words between the two of a pair.
+    - `most`: x_max, the count from which on a pair has the full weight, 100 in the paper.
+    - `power`: alpha, 0.75 in the paper.
+    - `batch_size`: pairs of an update.
+    """
+
+    method: Literal["glove"]
+    window: int
+    most: float
+    power: float
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        at_least_one(window=self.window, batch_size=self.batch_size)
+        for key, value in (("most", self.most), ("power", self.power)):
+            if value <= 0:
+                raise refuse(key, value, "above 0")
+
+
+OBJECTIVES = {GloveConfig: GloveVectors, Config: WordVectors}
 
 
 class Words(NamedTuple):
@@ -262,6 +289,65 @@ class Task:
         starts = ", ".join(str(number * size) for number in planned.block_G[:10])
         more = ", ..." if len(planned.block_G) > 10 else ""
         return f"blocks of {size} words from words {starts}{more}"
+
+
+class GloveTask:
+    """The objective over the pairs of a training and a validation text. Validation counts are
+    scaled to the size of the training text."""
+
+    def __init__(
+        self, train: pa.Table, valid: pa.Table, config: GloveConfig, seed: int, device: torch.device
+    ) -> None:
+        self.config = config
+        self.seed = seed
+        self.device = device
+        self.train = self._pairs(train, "training")
+        valid_pairs = self._pairs(valid, "validation")
+        scale = self.train.count_P.sum() / valid_pairs.count_P.sum()
+        self.valid = valid_pairs._replace(count_P=valid_pairs.count_P * scale)
+
+    def _pairs(self, table: pa.Table, use: str) -> Pairs:
+        pairs = count_pairs(*known_words(table), self.config.window)
+        if not len(pairs.count_P):
+            problem = f"a {use} text without two known words in a row"
+            raise refuse("corpus", problem, "some", "Lower vocab.min_count.")
+        return pairs
+
+    def plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The numbers of all pairs, in random order, in batches."""
+        rng = np.random.default_rng(derive(self.seed, f"pairs of epoch {epoch}"))
+        count = len(self.train.count_P)
+        size = self.config.batch_size
+        return np.split(rng.permutation(count), range(size, count, size))
+
+    def batch(self, planned: NDArray[np.int64]) -> PairBatch:
+        return self._batch(self.train, planned)
+
+    def _batch(self, pairs: Pairs, planned: Any) -> PairBatch:
+        word_B, context_B, count_B = (torch.from_numpy(column[planned]) for column in pairs)
+        count_B = count_B.float()
+        return PairBatch(*(column.to(self.device) for column in (word_B, context_B, count_B)))
+
+    def loss(self, model: GloveVectors, batch: PairBatch, hidden_state: Any) -> tuple[Loss, Any]:
+        """Equation 8, summed over the pairs of the batch."""
+        return glove_loss(model, batch, self.config.most, self.config.power), None
+
+    @torch.inference_mode()
+    def validate(self, model: GloveVectors) -> tuple[Loss, dict[str, float]]:
+        batch = self._batch(self.valid, slice(None))
+        return self.loss(model, batch, None)[0], {}
+
+    def describe(self, planned: NDArray[np.int64]) -> str:
+        return f"{len(planned)} pairs of words, the first one number {planned[0]}"
+
+
+def build(
+    train: pa.Table, valid: pa.Table, config: Any, seed: int, device: torch.device
+) -> Task | GloveTask:
+    """The objective that the config is of."""
+    kind: Any = GloveTask if isinstance(config, GloveConfig) else Task
+    task: Task | GloveTask = kind(train, valid, config, seed, device)
+    return task
 
 
 def skip_gram(model: WordVectors, batch: Batch, config: Config) -> Loss:

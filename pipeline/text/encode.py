@@ -104,6 +104,20 @@ class Codec:
             )
         )
 
+    def unknown(self, text: str) -> list[str]:
+        """Tokens of a raw text that the vocabulary lacks; bpe lacks none."""
+        if self.level == "bpe":
+            return []
+        description = self._description
+        texts = normalise(
+            pa.array([text], pa.string()), description.lowercase, description.letters_only
+        )
+        tokens = split(texts, self.level).flatten()
+        missing: list[str] = tokens.filter(
+            pc.is_null(pc.index_in(tokens, self._tokens))
+        ).to_pylist()
+        return missing
+
     def encode_tokens(self, tokens: pa.ListArray) -> pa.ListArray:
         """Encode tokens of the tokenize stage as ids; a token outside the vocabulary is `<unk>`."""
         if self._tokenizer is not None:

@@ -36,7 +36,7 @@ def build(family: str, block: dict[str, Any]) -> Any:
 
 def table(inputs_NL: NDArray[np.float64], value_N: NDArray[np.float64]) -> pa.Table:
     columns = [np.arange(len(value_N)), inputs_NL.tolist(), value_N]
-    return pa.table(columns, schema=tables.SERIES)
+    return pa.table(columns, schema=tables.NUMBERS)
 
 
 def windows(values: NDArray[np.float64], history: int) -> pa.Table:

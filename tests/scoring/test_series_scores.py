@@ -21,7 +21,7 @@ def write(
 ) -> Inputs:
     """Values, and predictions by the number of steps ahead."""
     rows = [{"row": i, "inputs": [0.0] * inputs, "value": v} for i, v in enumerate(values)]
-    tables.write(folder / "test.parquet", pa.Table.from_pylist(rows, tables.SERIES))
+    tables.write(folder / "test.parquet", pa.Table.from_pylist(rows, tables.NUMBERS))
     predicted = [
         {"row": i, "ahead": ahead, "value": v}
         for ahead, column in forecasts.items()

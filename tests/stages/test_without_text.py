@@ -49,8 +49,8 @@ def test_stages_copy_the_rows_of_a_series(tmp_path: Path) -> None:
     write_project(tmp_path)
     run_stages(tmp_path)
     for split, values in VALUES.items():
-        encoded = tables.read(tmp_path / f"data/encoded/steps/{split}.parquet", tables.SERIES)
-        tokens = tables.read(tmp_path / f"data/tokens/steps/{split}.parquet", tables.SERIES)
+        encoded = tables.read(tmp_path / f"data/encoded/steps/{split}.parquet", tables.NUMBERS)
+        tokens = tables.read(tmp_path / f"data/tokens/steps/{split}.parquet", tables.NUMBERS)
         assert encoded.equals(tokens)
         expected = [float(value) for value in values if value >= 4]
         assert encoded["value"].to_pylist() == expected
@@ -77,7 +77,7 @@ def test_a_contiguous_split_cuts_a_series_in_its_order(tmp_path: Path) -> None:
     )
     run_stages(tmp_path)
     values = [
-        tables.read(tmp_path / f"data/encoded/steps/{split}.parquet", tables.SERIES)["value"]
+        tables.read(tmp_path / f"data/encoded/steps/{split}.parquet", tables.NUMBERS)["value"]
         for split in ("train", "valid", "test")
     ]
     assert [value for part in values for value in part.to_pylist()] == list(range(4, 24))

@@ -75,7 +75,7 @@ def score(sums_RK: Array) -> Array:
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
     """Squared errors of every row; UserError if predictions and rows do not match."""
-    values = tables.read(inputs.tokens / f"{split}.parquet", tables.SERIES).sort_by("row")
+    values = tables.read(inputs.tokens / f"{split}.parquet", tables.NUMBERS).sort_by("row")
     path = inputs.predictions / f"forecasts_{split}.parquet"
     forecasts = tables.read(path, tables.FORECASTS).sort_by([("row", "ascending")])
     ahead_K = np.unique(forecasts["ahead"].to_numpy())
