@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from pipeline.core.images import decode_png, encode_png
 from pipeline.promotion import retokenize
 from pipeline.scoring import tasks
 from pipeline.text.encode import describe
+from pipeline.tracking import versions
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = {"image_height": 16, "image_width": 16}
@@ -273,6 +275,19 @@ def test_a_test_set_of_pictures_is_the_same_for_both_contenders(
     retokenize.retokenize(tokens, describe(project / "data/vocab/toy_pictures"), tmp_path / "out")
     assert (tmp_path / "out/test.parquet").read_bytes() == (tokens / "test.parquet").read_bytes()
     assert len(np.unique(retokenize.test_set_rows(tokens, True))) == 80
+
+
+def test_a_registered_version_says_its_accuracy(project: Path) -> None:
+    """Its corpus has no block `text` that could say whether case counts."""
+    metrics = json.loads((project / "reports/metrics/cnn.json").read_text())["test"]["accuracy"]
+    run: Any = SimpleNamespace(
+        run="cnn",
+        task="image_classification",
+        corpus_block={"text": None},
+        outs=["reports/metrics/cnn.json"],
+    )
+    line = versions.score_line(project, run)
+    assert line.startswith(f"accuracy {metrics['score']:.2f} [")
 
 
 # What users get wrong
