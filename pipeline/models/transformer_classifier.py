@@ -54,7 +54,7 @@ class Model(nn.Module):
         self.positions = positions(config.learned_positions, config.width)
         self.dropout = Dropout(config.dropout)
 
-        block = transformer.block_config(config, norm="layer", activation="relu", variants=())
+        block = transformer.block_config(config, norm="layer", activation="relu")
         self.encoder = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.layers))
         # The last block of a pre-norm stack leaves its sum unnormalised (Xiong et al. 2020).
         self.norm = nn.LayerNorm(config.width) if config.norm_first else nn.Identity()

@@ -62,7 +62,7 @@ class Model(nn.Module):
         c = config
         self.width = c.width
         self.context = c.context
-        block = transformer.block_config(c, activation="gelu", variants=())
+        block = transformer.block_config(c, activation="gelu")
 
         self.embedding = nn.Embedding(sizes.target, c.width)
         self.positions = positions(c.context if c.learned_positions else None, c.width)

@@ -54,9 +54,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.dropout = Dropout(config.dropout)
         # Post-norm, as in the original Transformer, with GELU (Devlin et al. 2019, appendix A.2).
-        block = transformer.block_config(
-            config, norm="layer", norm_first=False, activation="gelu", variants=()
-        )
+        block = transformer.block_config(config, norm="layer", norm_first=False, activation="gelu")
         self.blocks = Stack[EncoderBlock](EncoderBlock(block) for _ in range(config.layers))
         # Pre-trained by next-sentence prediction.
         self.pooler = nn.Linear(config.width, config.width)

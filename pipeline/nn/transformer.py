@@ -32,7 +32,7 @@ class BlockConfig:
     norm_first: bool
     activation: Literal["relu", "gelu"]
     implementation: Implementation
-    variants: tuple[Variant, ...]
+    variants: tuple[Variant, ...] = ()
 
 
 def check(config: Any) -> None:
@@ -76,11 +76,12 @@ def check_variants(config: Any) -> None:
 
 
 def block_config(config: Any, **constants: Any) -> BlockConfig:
-    """BlockConfig of a family's Config; `constants` are the fields that the Config lacks."""
+    """BlockConfig of a family's Config; `constants` are the fields that the Config lacks, except
+    `variants`."""
     from_config = {
         field.name: getattr(config, field.name)
         for field in fields(BlockConfig)
-        if field.name not in constants
+        if field.name not in constants and hasattr(config, field.name)
     }
     return BlockConfig(**from_config, **constants)
 
