@@ -26,7 +26,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of the preset, small, from download to report."""
     root = tmp_path_factory.mktemp("series")
     shutil.copy(ROOT / "dvc.yaml", root)
-    preset = ROOT / "presets/book_series.yaml"
+    preset = ROOT / "presets/book.yaml"
     content: dict[str, Any] = yaml.safe_load(preset.read_text(encoding="utf-8"))
     blocks = settings_blocks.joined(content)
     content["runs"] = {name: blocks[name] for names in RUNS.values() for name in names}

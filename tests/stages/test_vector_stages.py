@@ -21,7 +21,7 @@ RUNS = ("ppmi_svd", "subword", "glove")
 
 def settings() -> dict[str, Any]:
     """Runs of the preset, small."""
-    preset = ROOT / "presets/book_vectors.yaml"
+    preset = ROOT / "presets/book.yaml"
     content: dict[str, Any] = yaml.safe_load(preset.read_text(encoding="utf-8"))
     blocks = settings_blocks.joined(content)
     content["runs"] = {name: blocks[name] for name in RUNS}
