@@ -31,6 +31,7 @@ MODEL = transformer.Config(
     norm_first=True,
     learned_positions=None,
     tied="output",
+    variants=(),
     implementation="fused",
 )
 

@@ -73,6 +73,7 @@ def our_updates(cell: str, hidden: int) -> Update:
     from pipeline.training import checkpoint, devices, optim
     from pipeline.training.loop import Config, Loop
 
+    devices.reuse_freed_memory()
     devices.prepare(1)
     devices.seed(1, torch.device("cpu"))
     rng = np.random.default_rng(1)

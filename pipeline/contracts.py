@@ -23,9 +23,13 @@ __all__ = [
     "AttentiveDecodable",
     "BlankFiller",
     "Classifier",
+    "ComposedVectors",
     "Constrained",
     "Decodable",
     "Fitted",
+    "Forecaster",
+    "GloveVectors",
+    "ImageClassifier",
     "LanguageModel",
     "Log",
     "Loss",
@@ -34,6 +38,7 @@ __all__ = [
     "Prompt",
     "Refitted",
     "Sizes",
+    "Spelled",
     "StreamScorer",
     "SupportsPretrained",
     "Translator",
@@ -255,6 +260,26 @@ class PairClassifier(Protocol):
         EOS."""
 
 
+class ImageClassifier(Protocol):
+    """p(label | picture). A picture of Y rows and X columns has the size that the model was built
+    for."""
+
+    image_size: tuple[int, int]  # Y and X
+
+    def classify(self, image_BYX: Tensor) -> Tensor:
+        """logits_BC of pictures with values from 0 (black) to 1, independent of the other pictures
+        of the batch."""
+
+
+class Forecaster(Protocol):
+    """Mean of a number, given numbers before it."""
+
+    lags: int  # of a row's inputs, the number that `forecast` reads: the last ones
+
+    def forecast(self, inputs_BL: Tensor) -> Tensor:
+        """value_B, float32, from at least `lags` inputs per row, the latest last."""
+
+
 class MaskedLanguageModel(Protocol):
     """p(masked word | words on both its sides), and next-sentence prediction."""
 
@@ -277,3 +302,33 @@ class WordVectors(Protocol):
 
     def output(self, ids: Tensor) -> Tensor:
         """Output vectors v' of the ids, in one more dimension D."""
+
+
+class GloveVectors(WordVectors, Protocol):
+    """Word vectors with a bias for each word, in both tables."""
+
+    def input_bias(self, ids: Tensor) -> Tensor:
+        """Biases b of the ids, in one more dimension of size 1."""
+
+    def output_bias(self, ids: Tensor) -> Tensor:
+        """Biases b~ of the ids, in one more dimension of size 1."""
+
+
+@runtime_checkable
+class ComposedVectors(Protocol):
+    """Word vectors that are not simply the weights of `input`."""
+
+    def vectors(self) -> Tensor:
+        """vectors_VD of all ids, the result of the training, without gradient."""
+
+
+@runtime_checkable
+class Spelled(Protocol):
+    """Model that reads the letters of the words. Only these determine the sizes of the buffers that
+    are empty before `read_words`."""
+
+    def read_words(self, words: Sequence[str]) -> None:
+        """Read the words of the input vocabulary, in order of their ids, before the training."""
+
+    def spell(self, words: Sequence[str]) -> Tensor:
+        """vectors_UD of any words, without gradient."""

@@ -1,5 +1,5 @@
 """Encode tokens as ids of the corpus's vocabulary: `python -m stages.encode --params P --tokens T
---vocab V --out O`.
+--vocab V --out O`. Rows without text are copied.
 
 Writes one table per split and `encoded.json`: rows, tokens and unknown tokens of each split and
 side."""
@@ -39,8 +39,8 @@ def main() -> None:
     names = labels.load(arguments.vocab) if labels.SIDE in vocab.sizes else None
     paths = [path for path in sorted(arguments.tokens.glob("*.parquet")) if path.stem != "rejects"]
     kind = "text" if "text" in codecs else "pair"
-    if names is not None:
-        kind = labels.kind(paths[0]) if paths else "labelled"
+    if (names is not None or not codecs) and paths:
+        kind = tables.kind(paths[0])
 
     # Workers encode, a batch at a time.
     encode_batch = partial(batches.encode, kind=kind, codecs=codecs, names=names)

@@ -115,12 +115,13 @@ def _splits(tokens: Path, test: bool) -> list[str]:
     return sorted(splits, key=lambda split: (split == "valid", split != "test", split))
 
 
-def _samples(path: Path, text: Text) -> dict[str, Any]:
+def _samples(path: Path, text: Text | None) -> dict[str, Any]:
     """The book's BLEU (d2l section 10.7.6) of every sample that has a reference, by its number, and
     their mean.
 
     Sample and reference are tokenized by `text`.
     """
+    assert text is not None
     has_reference = pc.field("reference").is_valid()
     samples = tables.read(path, tables.SAMPLES).filter(has_reference).sort_by("row")
     pairs = mt_metrics.normalized_pairs(

@@ -94,7 +94,7 @@ def _draw(
         (
             curves.by_length,
             f"by_length_{group.key}.png",
-            upper_first(f"{group.task.main_name} by length, {title}"),
+            upper_first(f"{group.task.main_name} by {group.task.divided_by}, {title}"),
         ),
         (
             confusion.matrices,

@@ -35,7 +35,7 @@ from pipeline.text.rows import (
     prepare_batch,
     rejects,
 )
-from pipeline.text.tokens import Text, normalise
+from pipeline.text.tokens import Text, load_text, normalise
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def tokenize(
     """
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     read_config = config.load(reader.Config, block.read, f"{where}.read")
-    text: Text = config.load(Text, block.text, f"{where}.text")
+    text = load_text(block.text, tables.has_text(reader.KIND), f"{where}.text")
     split_config = params.split(block, where)
     if block.limit is not None and block.limit < 1:
         raise refuse(f"{where}.limit", block.limit, "at least 1, or null for every row")
@@ -129,10 +129,10 @@ def write_benchmarks(block: params.Corpus, where: str, raw: Path, out: Path) -> 
     They are numbered in their order; their words are normalised as the corpus's text is.
     """
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
-    text: Text = config.load(Text, block.text, f"{where}.text")
     if not hasattr(reader, "benchmarks"):
         return
 
+    text: Text = config.load(Text, block.text, f"{where}.text")
     read_config = config.load(reader.Config, block.read, f"{where}.read")
     for number, (name, table) in enumerate(reader.benchmarks(raw, read_config)):
         out.mkdir(exist_ok=True)

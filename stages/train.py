@@ -21,13 +21,15 @@ from torch import nn
 from tqdm import tqdm
 
 from pipeline import tracking
-from pipeline.contracts import Log, Sizes
+from pipeline.contracts import Log, Sizes, Spelled
 from pipeline.core import atomic, config, locks, params, stage_arguments, state_dir, tables
 from pipeline.core.digest import add_file
 from pipeline.core.errors import UserError, exit_with, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn import positional
+from pipeline.text import vocab as words_of
 from pipeline.text.encode import check_ids, describe
+from pipeline.text.specials import SPECIALS
 from pipeline.training import (
     checkpoint,
     devices,
@@ -112,6 +114,7 @@ def train(
     """
     where = f"runs.{arguments.run}"
     setting = f"settings.{run.setting}"
+    devices.reuse_freed_memory()
     devices.prepare(fitted.THREADS if loop_config is None else loop_config.threads)
 
     # Data
@@ -125,11 +128,14 @@ def train(
         check_ids(table, vocab.sizes, path)
     objective = None
     if run.objective is not None:
-        objective = config.load(task_module.Config, run.objective, f"{setting}.objective")
+        objective = config.load_objective(task_module, run.objective, f"{setting}.objective")
 
     # Model
     source, target = task_module.SOURCE_TARGET
-    sizes = Sizes(vocab.sizes[source], vocab.sizes[target], vocab.share or source == target)
+    # A corpus without text has no words, and no vocabulary of that name.
+    sizes = Sizes(
+        vocab.sizes.get(source, 0), vocab.sizes.get(target, 0), vocab.share or source == target
+    )
     vocabularies = (
         vocabulary_digest(arguments.vocab, source),
         vocabulary_digest(arguments.vocab, target),
@@ -137,6 +143,11 @@ def train(
     component = init_from.load_component(run, arguments.init_from, vocabularies, where)
     torch.manual_seed(derive(run.seed, "init"))
     model = checkpoint.build(run.family, run.model, sizes, f"{setting}.model", component)
+    if objective is not None:
+        families.refuse_other_objective(task_module, type(model), objective, f"{setting}.objective")
+    if isinstance(model, Spelled):
+        words = words_of.load(arguments.vocab / f"{source}.parquet", sizes.source, SPECIALS)
+        model.read_words(words.to_pylist())
     if component is None:
         init_from.init_weights(model, run, arguments.init_from, vocabularies, where)
     loaded = dict(zip(paths, splits, strict=True))
@@ -145,7 +156,8 @@ def train(
 
     # Training
     seed = derive(run.seed, "data")
-    task = None if objective is None else task_module.Task(*splits, objective, seed, device)
+    build_task = getattr(task_module, "build", None) or task_module.Task
+    task = None if objective is None else build_task(*splits, objective, seed, device)
     if loop_config is None:
         train_table, valid_table = splits
         validate = None if task is None else task.validate

@@ -2,6 +2,7 @@
 --tokens T --words W --out O`.
 
 The words may be those of another corpus (`vocab.corpus`); labels are always those of the corpus.
+A corpus without text has no words.
 """
 
 import argparse
@@ -11,12 +12,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.core import config, params, stage_arguments, tables
+from pipeline.core import params, stage_arguments, tables
 from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
 from pipeline.text import batches, bpe, labels, shards, vocab
 from pipeline.text.encode import Description
-from pipeline.text.tokens import Text
+from pipeline.text.tokens import Text, load_text
 
 
 def main() -> None:
@@ -32,29 +33,51 @@ def main() -> None:
 
     where = f"corpora.{arguments.corpus}"
     block = params.corpus(arguments.params, arguments.corpus)
-    text: Text = config.load(Text, block.text, f"{where}.text")
-    size: vocab.Vocab = config.load(vocab.Vocab, block.vocab, f"{where}.vocab")
-    if text.level == "bpe":
+    text = load_text(block.text, block.text is not None, f"{where}.text")
+    size = vocab.load_block(block.vocab, text is not None, f"{where}.vocab")
+    if text is not None and text.level == "bpe" and isinstance(size, vocab.Vocab):
         vocab.check_pieces(size, f"{where}.vocab")
 
     train = arguments.tokens / "train.parquet"
     columns = tables.schema(train, *tables.TOKENS.values()).names
     with atomic_dir(arguments.out) as out:
         words = arguments.words / "train.parquet"
-        sizes = write(words, "source" in columns, text, size, params.compute(arguments.params), out)
+        sizes = {}
+        if text is not None and isinstance(size, vocab.Vocab):
+            is_pair = "source" in columns
+            sizes = write(words, is_pair, text, size, params.compute(arguments.params), out)
         sides = tuple(sizes)
         if labels.SIDE in columns:
             label_table = labels.table(train)
             tables.write(out / f"{labels.SIDE}.parquet", label_table)
             sizes[labels.SIDE] = label_table.num_rows
-        Description(
-            level=text.level,
-            lowercase=text.lowercase,
-            letters_only=text.letters_only,
-            share=size.share,
-            sides=sides,
+        describe(text, size, sides, sizes).save(out)
+
+
+def describe(
+    text: Text | None,
+    size: vocab.Vocab | vocab.NoVocab,
+    sides: tuple[str, ...],
+    sizes: dict[str, int],
+) -> Description:
+    """Describe the vocabulary, or the labels alone for a corpus without text."""
+    if text is None or isinstance(size, vocab.NoVocab):
+        return Description(
+            level=None,
+            lowercase=False,
+            letters_only=False,
+            share=True,
+            sides=(),
             sizes=sizes,
-        ).save(out)
+        )
+    return Description(
+        level=text.level,
+        lowercase=text.lowercase,
+        letters_only=text.letters_only,
+        share=size.share,
+        sides=sides,
+        sizes=sizes,
+    )
 
 
 def write(

@@ -1,4 +1,4 @@
-"""`seqline classify`: label texts, or pairs of texts, with a trained classifier."""
+"""`seqline classify`: label texts, pairs of texts, or pictures, with a trained classifier."""
 
 import argparse
 import math
@@ -6,14 +6,16 @@ import sys
 from pathlib import Path
 
 from pipeline.cli import input_text
-from pipeline.core.errors import printable, refuse
+from pipeline.core.errors import printable
 
-HELP = "label a text, a pair of texts, or each line of standard input, with a trained run"
+HELP = "label a text, a pair or a PNG file, or each line of standard input, with a trained run"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the subcommand's parser."""
-    parser.add_argument("text", nargs="?", metavar="TEXT")
+    parser.add_argument(
+        "text", nargs="?", metavar="TEXT", help="a text or, for pictures, a PNG file"
+    )
     parser.add_argument(
         "second",
         nargs="?",
@@ -25,21 +27,21 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print the likeliest label of each text with its probability; a blank line for a blank line,
-    as a warning says."""
+    as a warning says. A classifier of pictures takes names of PNG files."""
     from pipeline.cli import trained_run
     from pipeline.core import params
-    from pipeline.predictions import NO_LABEL, open_classifier
+    from pipeline.predictions import NO_LABEL, TrainedRun, open_classifier
 
     model, vocab, _ = trained_run.run_folders(root, arguments.run)
-    classifier = open_classifier(model, vocab, params.compute(root / "params.yaml").device)
+    device = params.compute(root / "params.yaml").device
+    trained = TrainedRun(model, vocab, None, device)
     text = arguments.text
+    classify = open_classifier(trained, pairs=arguments.second is not None)
     if arguments.second is not None:
-        if not classifier.TASK.PAIRS:
-            raise refuse("HYPOTHESIS", "a second text", "one text for a run of its task")
         text = f"{text}\t{arguments.second}"
 
     blank = []
-    answers = trained_run.PredictionStream(input_text.texts(text), classifier.classify)
+    answers = trained_run.PredictionStream(input_text.texts(text), classify)
     for line, answer in answers:
         if answer is None:
             print()

@@ -25,6 +25,7 @@ FILE = Path("claims.yaml")
 DOCUMENTS = (
     "README.md",
     "docs/results.md",
+    "docs/book.md",
     "docs/architecture.md",
     "docs/reliability.md",
     "docs/deployment.md",

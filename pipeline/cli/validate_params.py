@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.contracts import AttentiveDecodable
-from pipeline.core import config, params
+from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
 from pipeline.download import source as download
 from pipeline.flow import sections
@@ -15,19 +15,11 @@ from pipeline.scoring import tokenizers
 from pipeline.text import tokens, vocab
 from pipeline.training import devices, families, fitted, init_from, loop, optim
 
-SHARED = "shared"  # mappings that other sections merge; no stage reads it
-SECTIONS = ("compute", "evaluation", "corpora", SHARED, "settings", "runs")
-
 
 def check(path: Path) -> str:
     """Describe the file's content in a line; UserError for the first thing in it that no stage
     could use."""
-    for key in config.read(path):
-        if key not in SECTIONS:
-            raise refuse(
-                str(key), "an unknown section", "one of " + ", ".join(SECTIONS), "Remove it."
-            )
-
+    params.check_sections(path)
     devices.choose(params.compute(path).device, "compute.device")
     params.evaluation(path)
 
@@ -61,7 +53,7 @@ def _names(path: Path, key: str) -> list[str]:
 
 
 def _corpus(path: Path, name: str) -> str:
-    """The corpus's kind, `text`, `pair` or `labelled`, after all its blocks were loaded."""
+    """The corpus's kind, such as `text` or `pair`, after all its blocks were loaded."""
     block = params.corpus(path, name)
     where = f"corpora.{name}"
 
@@ -72,9 +64,10 @@ def _corpus(path: Path, name: str) -> str:
     if block.limit is not None and block.limit < 1:
         raise refuse(f"{where}.limit", block.limit, "at least 1, or null for all rows")
 
-    text = config.load(tokens.Text, block.text, f"{where}.text")
-    size = config.load(vocab.Vocab, block.vocab, f"{where}.vocab")
-    if text.level == "bpe":
+    has_text = tables.has_text(reader.KIND)
+    text = tokens.load_text(block.text, has_text, f"{where}.text")
+    size = vocab.load_block(block.vocab, has_text, f"{where}.vocab")
+    if text is not None and text.level == "bpe" and isinstance(size, vocab.Vocab):
         vocab.check_pieces(size, f"{where}.vocab")
     _vocabulary(path, name, block)
 
@@ -137,7 +130,8 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> params.Run:
     sizes = config.load(model.Config, block.model, f"{setting}.model")
     is_fitted = fitted.check_blocks(block, setting)
     if block.objective is not None:
-        config.load(task.Config, block.objective, f"{setting}.objective")
+        objective = config.load_objective(task, block.objective, f"{setting}.objective")
+        families.refuse_other_objective(task, model.Model, objective, f"{setting}.objective")
     if not is_fitted:
         optim.load(block.optim, f"{setting}.optim")
         config.load(loop.Config, block.training, f"{setting}.training")

@@ -99,16 +99,24 @@ def load(cls: type[T], values: Any, where: str) -> T:
         raise UserError(f"{where}.{error}") from None
 
 
-def load_named(kinds: Sequence[type[T]], values: Any, where: str) -> T:
-    """Convert `values` to one of several dataclasses: the one whose Literal field `name` has the
-    value of the key `name`."""
-    by_name = _by_name(kinds)
+def load_named(kinds: Sequence[type[T]], values: Any, where: str, key: str = "name") -> T:
+    """Convert `values` to one of several dataclasses: the one whose Literal field `key` has the
+    value of this key."""
+    by_name = _by_name(kinds, key)
     if not isinstance(values, Mapping):
-        raise refuse(where, values, f"a section whose name is {_one_of(list(by_name))}")
-    name = str(values.get("name", "nothing"))
+        raise refuse(where, values, f"a section whose {key} is {_one_of(list(by_name))}")
+    name = str(values.get(key, "nothing"))
     if name not in by_name:
-        raise refuse(f"{where}.name", name, _one_of(list(by_name)), nearest(name, list(by_name)))
+        raise refuse(f"{where}.{key}", name, _one_of(list(by_name)), nearest(name, list(by_name)))
     return load(by_name[name], values, where)
+
+
+def load_objective(task: types.ModuleType, values: Any, where: str) -> Any:
+    """Load the block `objective` of a task: its Config, or of its OBJECTIVES the one with the
+    `method` that the block names."""
+    if hasattr(task, "OBJECTIVES"):
+        return load_named(tuple(task.OBJECTIVES), values, where, "method")
+    return load(task.Config, values, where)
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
@@ -193,12 +201,10 @@ def _expected(hint: Any) -> str:
     return words.get(hint, str(hint))
 
 
-def _by_name(kinds: Sequence[type[T]]) -> dict[str, type[T]]:
-    """Return the dataclasses by the values of their Literal field `name`."""
+def _by_name(kinds: Sequence[type[T]], key: str = "name") -> dict[str, type[T]]:
+    """Return the dataclasses by the values of their Literal field `key`."""
     return {
-        name: kind
-        for kind in kinds
-        for name in typing.get_args(typing.get_type_hints(kind)["name"])
+        name: kind for kind in kinds for name in typing.get_args(typing.get_type_hints(kind)[key])
     }
 
 

@@ -13,6 +13,8 @@ from pipeline.core import config
 from pipeline.core.errors import at_least_one, refuse
 
 SCRATCH = "scratch"  # the `init_from` of a run whose model begins with random weights
+SHARED = "shared"  # mappings that other sections merge; no stage reads it
+SECTIONS = ("compute", "evaluation", "corpora", SHARED, "settings", "runs")
 _NAME = re.compile(r"[a-z0-9_]+(-[0-9]+)?")
 
 Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "char", "none"]
@@ -137,7 +139,7 @@ class Sample:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
     """One block under `corpora:`. `format` names a file in `pipeline/corpora/`; `split` is
-    `official` or a `Splitting`.
+    `official` or a `Splitting`. `text` is null for a corpus without text.
 
     `bleu_tokenizer` is BLEU's tokenizer for answers and references. It is the only key that may be
     missing, which counts as `auto`: older files have no such key, and `auto` is right for most
@@ -148,7 +150,7 @@ class Corpus:
     read: dict[str, Any]
     limit: int | None
     split: Any
-    text: dict[str, Any]
+    text: dict[str, Any] | None
     bleu_tokenizer: Literal["auto", Tokenizer]
     vocab: dict[str, Any]
     samples: tuple[Sample, ...]
@@ -328,6 +330,14 @@ def sections(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
     own["setting"] = setting
     shared = {key: block[key] for key in SETTING_KEYS if key in block}
     return {"runs": {name: own}, "settings": {setting: shared}}
+
+
+def check_sections(path: Path) -> None:
+    """UserError for a section of the params file that nothing reads."""
+    for key in config.read(path):
+        if key not in SECTIONS:
+            expected = "one of " + ", ".join(SECTIONS)
+            raise refuse(str(key), "an unknown section", expected, "Remove it.")
 
 
 def compute(path: Path) -> Compute:

@@ -76,12 +76,28 @@ TOKENS_LABELLED_PAIR = pa.schema(
         "label": pa.string(),
     }
 )
+# Corpora without text have the same columns in every stage: those of the reader without `reject`,
+# and `row` before them. Only a column `label` changes: `encode` writes its number. `inputs` are the
+# numbers that `value` is predicted from, as many in each row; those of a series are the values
+# before it, the latest one last.
+RAW_NUMBERS = pa.schema(
+    {"inputs": pa.list_(pa.float64()), "value": pa.float64(), "reject": pa.string()}
+)
+NUMBERS = pa.schema({"row": pa.int64(), "inputs": pa.list_(pa.float64()), "value": pa.float64()})
+# A file of labelled pictures: the bytes of a PNG file in each row. The reader decodes them to
+# `pixels`: a byte for each, row by row, from 0 (black) to 255.
+IMAGES = pa.schema({"image": pa.binary(), "label": pa.string()})
+_PIXELS = {"pixels": pa.binary(), "height": pa.int32(), "width": pa.int32()}
+RAW_IMAGE = pa.schema(_PIXELS | {"label": pa.string(), "reject": pa.string()})
+TOKENS_IMAGE = pa.schema({"row": pa.int64()} | _PIXELS | {"label": pa.string()})
 # by the kind of corpus
 TOKENS = {
     "text": TOKENS_TEXT,
     "pair": TOKENS_PAIR,
     "labelled": TOKENS_LABELLED,
     "labelled_pair": TOKENS_LABELLED_PAIR,
+    "numbers": NUMBERS,
+    "image": TOKENS_IMAGE,
 }
 REJECTS = pa.schema({"split": pa.string(), "reason": pa.string(), "text": pa.string()})
 
@@ -112,6 +128,7 @@ ENCODED_LABELLED = pa.schema({"row": pa.int64(), "ids": _ids, "label": pa.int32(
 ENCODED_LABELLED_PAIR = pa.schema(
     {"row": pa.int64(), "premise": _ids, "hypothesis": _ids, "label": pa.int32()}
 )
+ENCODED_IMAGE = pa.schema({"row": pa.int64()} | _PIXELS | {"label": pa.int32()})
 
 # After train: `name` is e.g. train/loss, valid/perplexity, learning_rate. No clock in it.
 HISTORY = pa.schema(
@@ -173,6 +190,9 @@ ATTENTION = pa.schema(
     }
 )
 
+# Predictions of each row's value: `ahead` steps ahead, from the inputs before the last `ahead` - 1.
+FORECASTS = pa.schema({"row": pa.int64(), "ahead": pa.int32(), "value": pa.float64()})
+
 # The vectors of all words but the specials, in order of their ids; `count` as in VOCAB.
 VECTORS = pa.schema(
     {"token": pa.string(), "id": pa.int32(), "count": pa.int64(), "vector": pa.list_(pa.float32())}
@@ -224,6 +244,15 @@ SCORES_LABELLED = pa.schema(
         "confidence": pa.float64(),
     }
 )
+# `errors` are the squared errors of the predictions `ahead` steps ahead, 1 first.
+SCORES_SERIES = pa.schema(
+    {
+        "row": pa.int64(),
+        "block": pa.int64(),
+        "ahead": _ids,
+        "errors": pa.list_(pa.float64()),
+    }
+)
 # MASKED with the first sentence's block, its number of tokens, and how many of
 # those are unknown. `nats` and `correct` count predicted ids: `<unk>` is right for every unknown
 # word.
@@ -247,6 +276,17 @@ SCORES_VECTORS = pa.schema(
         "expected": pa.float64(),
     }
 )
+
+
+def has_text(kind: str) -> bool:
+    """Whether corpora of the kind have texts; others have no block `text` and no vocabulary."""
+    return not {"tokens", "source_tokens"}.isdisjoint(TOKENS[kind].names)
+
+
+def kind(path: Path) -> str:
+    """Return the kind of the corpus whose tokenized rows are at `path`; errors as `read`."""
+    actual = schema(path, *TOKENS.values())
+    return next(name for name, choice in TOKENS.items() if choice.equals(actual))
 
 
 def read(path: Path, schema: pa.Schema) -> pa.Table:

@@ -1,7 +1,7 @@
 """One file per format of corpus; the file's name is the `format` in `params.yaml`.
 
 A format exports:
-- `KIND`: "text", "pair", "labelled" or "labelled_pair";
+- `KIND`: a key of `tables.TOKENS`, such as "text" or "pair";
 - `Config`: the block `read`;
 - `read(raw, config) -> Iterator[(split, batch)]`: a stream of batches in the kind's
   `tables.RAW_...`. `split` is an official one (train, valid, test, ...), or `all` for rows that the
@@ -17,6 +17,7 @@ U+2028, form feeds and lone carriage returns stay inside their line. A byte orde
 beginning is skipped."""
 
 import codecs
+import math
 import os
 import re
 import stat
@@ -30,6 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.core import tables
 from pipeline.core.errors import not_utf8, refuse
 
 BLANK = "blank line"
@@ -89,6 +91,33 @@ def read_paragraphs(
             paragraph = int(numbers[-1])
             inside = not gaps[-1]
             yield texts, numbers, blank
+
+
+def read_numbers(folder: Path, name: str) -> NDArray[np.float64]:
+    """Read the numbers of a file, separated by spaces: a row per line, with as many in each.
+
+    UserError for a line with something else, and as `read_lines`."""
+    rows: list[list[float]] = []
+    for texts in read_lines(folder, name):
+        for text in texts.to_pylist():
+            where = f"{folder / name}: line {len(rows) + 1}"
+            row = [_number(word, where) for word in text.split()]
+            if not row or len(row) != len(rows[0] if rows else row):
+                expected = f"{len(rows[0])}, as the first line has" if rows else "at least one"
+                raise refuse(where, f"{len(row)} numbers", expected, "Correct or remove the line.")
+            rows.append(row)
+    return np.array(rows)
+
+
+def inputs_and_values(rows: NDArray[np.float64]) -> pa.RecordBatch:
+    """`tables.RAW_NUMBERS` of rows of numbers, whose last one is the value."""
+    count, columns = rows.shape
+    bounds = pa.array(np.arange(count + 1, dtype=np.int32) * (columns - 1))
+    inputs = pa.ListArray.from_arrays(bounds, pa.array(rows[:, :-1].ravel()))
+    reasons = pa.nulls(count, pa.string())
+    return pa.record_batch(
+        [inputs, pa.array(rows[:, -1].copy()), reasons], schema=tables.RAW_NUMBERS
+    )
 
 
 def corpus_file(folder: Path, name: str) -> Path:
@@ -167,6 +196,16 @@ def check_labels(key: str, names: Iterable[str]) -> None:
         if first != name:
             expected = "labels that differ in more than case or form"
             raise refuse(key, f"the labels {first} and {name}", expected, "Rename one.")
+
+
+def _number(word: str, where: str) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise refuse(where, word[:60], "a finite number", "Correct or remove the line.")
+    return number
 
 
 def _open(path: Path) -> BinaryIO:

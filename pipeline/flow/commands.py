@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.core import params
 from pipeline.core.errors import refuse
 from pipeline.dag import run_settings
 from pipeline.dag.dvc_runner import open_runner
@@ -49,6 +50,7 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
 
     # Refuse mistakes in the settings before the lock and the server.
     run_settings.load(root)
+    params.check_sections(root / "params.yaml")
     devices.project_slots(root)
     # A process of DVC reads the project while Prefect is imported.
     with (

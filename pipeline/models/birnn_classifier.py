@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
 from pipeline.core.errors import at_least_one, share
-from pipeline.nn import embedding
+from pipeline.nn import cells, embedding
 from pipeline.nn.cells import Cell, Implementation, Recurrent
 from pipeline.nn.dropout import Dropout
 
@@ -32,6 +32,7 @@ class Config:
     def __post_init__(self) -> None:
         at_least_one(embedding=self.embedding, hidden=self.hidden, layers=self.layers)
         share(dropout=self.dropout)
+        cells.check(self.cell, self.implementation)
 
 
 class Model(nn.Module):

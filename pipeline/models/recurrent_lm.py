@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.contracts import Prompt, Sizes
 from pipeline.core.errors import at_least_one, refuse, share
+from pipeline.nn import cells
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 from pipeline.nn.dropout import Dropout
 
@@ -33,6 +33,7 @@ class Config:
     def __post_init__(self) -> None:
         at_least_one(hidden=self.hidden, layers=self.layers)
         share(dropout=self.dropout)
+        cells.check(self.cell, self.implementation)
         if self.tied and self.embedding != self.hidden:
             raise refuse(
                 "tied",
@@ -67,7 +68,9 @@ class Model(nn.Module):
         # In memory time comes first, as in torch's kernels, which would copy otherwise.
         ids_TB = ids_BT.T.contiguous()
         if self.one_hot:
-            x_TBE = F.one_hot(ids_TB, self.vocabulary).float()
+            # Ones in floats: `F.one_hot` writes integers of twice the size, and reads them again.
+            zero_TBE = self.output.weight.new_zeros((*ids_TB.shape, self.vocabulary))
+            x_TBE = zero_TBE.scatter_(2, ids_TB[..., None], 1.0)
         else:
             x_TBE = self.embedding(ids_TB)
         x_BTE = x_TBE.transpose(0, 1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import BOS, Prompt, Sizes
 from pipeline.core.errors import at_least_one, share
+from pipeline.nn import cells
 from pipeline.nn.cells import Cell, Implementation, Recurrent, RecurrentState
 from pipeline.nn.dropout import Dropout
 from pipeline.nn.embedding import source_and_target_tables
@@ -36,6 +37,7 @@ class Config:
     def __post_init__(self) -> None:
         at_least_one(embedding=self.embedding, hidden=self.hidden, layers=self.layers)
         share(dropout=self.dropout)
+        cells.check(self.cell, self.implementation)
 
 
 class State(NamedTuple):

@@ -17,7 +17,7 @@ from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
 from pipeline.nn.dropout import Dropout
 from pipeline.nn.masks import causal_TK, real_BS
-from pipeline.nn.multihead_attention import KeysValues, MultiHeadAttention
+from pipeline.nn.multihead_attention import KeysValues, MultiHeadAttention, Variant
 from pipeline.nn.positional import positions
 from pipeline.nn.transformer import EncoderBlock, FeedForward, Norm, Residual, SelfAttention, Stack
 
@@ -28,7 +28,12 @@ class Config:
 
     `norm_first`: pre-norm, or post-norm as in the paper. `learned_positions`: their number, or null
     for sinusoidal ones. `tied`: which tables share weights: none; output and target embedding; or
-    these two and the source embedding (Press & Wolf 2017)."""
+    these two and the source embedding (Press & Wolf 2017).
+
+    `variants`: departures from the paper, for the book's exercises. `relative_positions` (Shaw et
+    al. 2018) and `rotary_positions` (Su et al. 2021) act on the scores of self-attention and
+    replace the encodings; `average_heads`, not concatenated ones; `unscaled_scores`, without 1 /
+    sqrt(D); `unscaled_embeddings`, without sqrt(H)."""
 
     width: int
     heads: int
@@ -40,10 +45,12 @@ class Config:
     norm_first: bool
     learned_positions: int | None
     tied: Literal["none", "output", "all"]
+    variants: tuple[Variant, ...]
     implementation: Implementation
 
     def __post_init__(self) -> None:
         transformer.check(self)
+        transformer.check_variants(self)
         at_least_one(encoder_layers=self.encoder_layers, decoder_layers=self.decoder_layers)
 
 
@@ -55,7 +62,9 @@ class DecoderBlock(nn.Module):
         super().__init__()
         # Self-attention. Saved weights contain the name `own`.
         self.own = SelfAttention(config)
-        self.cross = MultiHeadAttention(config.width, config.heads, config.implementation)
+        self.cross = MultiHeadAttention(
+            config.width, config.heads, config.implementation, config.variants
+        )
         self.cross_residual = Residual(config)
         self.feed_forward = FeedForward(config)
 
@@ -111,14 +120,20 @@ class Model(nn.Module):
                 "none or output",
                 "Or give the corpus one vocabulary: `vocab.share: true`.",
             )
-        self.width = config.width
+        scaled = "unscaled_embeddings" not in config.variants
+        self.embedding_scale = math.sqrt(config.width) if scaled else 1.0
         block = transformer.block_config(config, activation="relu")
 
         self.source = nn.Embedding(sizes.source, config.width)
         self.target = (
             self.source if config.tied == "all" else nn.Embedding(sizes.target, config.width)
         )
-        self.positions = positions(config.learned_positions, config.width)
+        # Relative and rotary positions are part of self-attention.
+        self.positions = (
+            None
+            if {"relative_positions", "rotary_positions"} & set(config.variants)
+            else positions(config.learned_positions, config.width)
+        )
         self.dropout = Dropout(config.dropout)
 
         # N identical blocks each (Vaswani et al. 2017, section 3.1).
@@ -146,8 +161,10 @@ class Model(nn.Module):
     def embed(self, table: nn.Module, ids_BT: Tensor, first: int) -> Tensor:
         """Embeddings times sqrt(H) plus the encodings of positions first, first+1, ... (Vaswani et
         al. 2017, sections 3.4 and 3.5; d2l section 11.7.4)."""
-        position_TH = self.positions(first, first + ids_BT.shape[1])
-        embedded_BTH: Tensor = self.dropout(table(ids_BT) * math.sqrt(self.width) + position_TH)
+        x_BTH = table(ids_BT) * self.embedding_scale
+        if self.positions is not None:
+            x_BTH = x_BTH + self.positions(first, first + ids_BT.shape[1])
+        embedded_BTH: Tensor = self.dropout(x_BTH)
         return embedded_BTH
 
     def encode(self, prompt: Prompt) -> State:

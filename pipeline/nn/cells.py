@@ -1,28 +1,45 @@
 """Recurrent layers of any cell and depth behind one signature (d2l chapters 9 and 10).
 
-A state is a tuple of tensors LBH: (hidden,) for `rnn` and `gru`, (hidden, memory) for `lstm`.
+A state is a tuple of tensors LBH: (hidden, memory) for `lstm`, (hidden,) for all other cells.
 `implementation: fused` runs torch's kernel, `equations` the same steps with the same weights as
-written in `equations.py`.
+written in `equations.py`. Torch has no kernel of a GRU with a single gate.
 
 Shapes: L layers, B batch, T time, S positions of padded rows, E input, H hidden."""
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from pipeline.core.errors import refuse
 from pipeline.nn import equations, segments
+from pipeline.nn.gate_weights import GateWeights, Kernel
 
-Cell = Literal["rnn", "gru", "lstm"]
+Cell = Literal["rnn", "relu_rnn", "gru", "reset_gru", "update_gru", "lstm"]
 Implementation = Literal["fused", "equations"]
 RecurrentState = tuple[Tensor, ...]
 
-_KERNELS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
+_KERNELS: dict[Cell, Any] = {
     "rnn": nn.RNN,
+    "relu_rnn": partial(nn.RNN, nonlinearity="relu"),
     "gru": nn.GRU,
+    "reset_gru": partial(GateWeights, gates=2),
+    "update_gru": partial(GateWeights, gates=2),
     "lstm": nn.LSTM,
 }
+
+
+def check(cell: Cell, implementation: Implementation) -> None:
+    """Raise UserError if torch has no kernel of the cell; call it in a family's
+    `Config.__post_init__`."""
+    if implementation == "fused" and cell in ("reset_gru", "update_gru"):
+        raise refuse(
+            "implementation",
+            f"fused with cell {cell}",
+            "equations: torch has no kernel of this cell",
+        )
 
 
 class Recurrent(nn.Module):
@@ -43,7 +60,7 @@ class Recurrent(nn.Module):
         self.cell = cell
         self.use_equations = implementation == "equations"
         between = dropout if layers > 1 else 0.0  # torch warns of dropout in a single layer
-        self.kernel = _KERNELS[cell](
+        self.kernel: Kernel = _KERNELS[cell](
             inputs, hidden, layers, dropout=between, batch_first=True, bidirectional=bidirectional
         )
 
@@ -91,6 +108,7 @@ class Recurrent(nn.Module):
             )
         elif x_BSE.device.type == "cpu" and x_BSE.shape[1] >= segments.LONG:
             # The packed kernel takes time quadratic in the length on a CPU.
+            assert not isinstance(self.kernel, GateWeights)
             out_BSH, state = segments.run_layers(self.kernel, x_BSE, length_B)
         else:
             packed = pack_padded_sequence(

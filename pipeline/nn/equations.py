@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.nn.dropout import dropout
+from pipeline.nn.gate_weights import Kernel
 
 State = tuple[Tensor, ...]
 Gates = list[Callable[[Tensor], Tensor]]
@@ -25,6 +26,15 @@ def rnn(x: Tensor, state: State, input_maps: Gates, hidden_maps: Gates) -> State
     [W_h] = hidden_maps
 
     return (torch.tanh(W_x(x) + W_h(h)),)
+
+
+def relu_rnn(x: Tensor, state: State, input_maps: Gates, hidden_maps: Gates) -> State:
+    """h' = max(0, W_x x + b_x + W_h h + b_h) (Le et al. 2015; d2l section 9.5, exercises)."""
+    (h,) = state
+    [W_x] = input_maps
+    [W_h] = hidden_maps
+
+    return (torch.relu(W_x(x) + W_h(h)),)
 
 
 def gru(x: Tensor, state: State, input_maps: Gates, hidden_maps: Gates) -> State:
@@ -42,6 +52,28 @@ def gru(x: Tensor, state: State, input_maps: Gates, hidden_maps: Gates) -> State
 
     # Candidate hidden state (10.2.2), then the new hidden state (10.2.3).
     n = torch.tanh(W_xn(x) + r * W_hn(h))
+    return ((1 - z) * n + z * h,)
+
+
+def reset_gru(x: Tensor, state: State, input_maps: Gates, hidden_maps: Gates) -> State:
+    """A GRU with the reset gate alone, as if z were 0: h' = n (d2l section 10.2, exercises)."""
+    (h,) = state
+    W_xr, W_xn = input_maps
+    W_hr, W_hn = hidden_maps
+
+    r = torch.sigmoid(W_xr(x) + W_hr(h))
+    return (torch.tanh(W_xn(x) + r * W_hn(h)),)
+
+
+def update_gru(x: Tensor, state: State, input_maps: Gates, hidden_maps: Gates) -> State:
+    """A GRU with the update gate alone, as if r were 1: h' = (1 - z) * n + z * h (d2l section 10.2,
+    exercises)."""
+    (h,) = state
+    W_xz, W_xn = input_maps
+    W_hz, W_hn = hidden_maps
+
+    z = torch.sigmoid(W_xz(x) + W_hz(h))
+    n = torch.tanh(W_xn(x) + W_hn(h))
     return ((1 - z) * n + z * h,)
 
 
@@ -65,11 +97,18 @@ def lstm(x: Tensor, state: State, input_maps: Gates, hidden_maps: Gates) -> Stat
     return o * torch.tanh(c), c
 
 
-_STEPS = {"rnn": rnn, "gru": gru, "lstm": lstm}
+_STEPS = {
+    "rnn": rnn,
+    "relu_rnn": relu_rnn,
+    "gru": gru,
+    "reset_gru": reset_gru,
+    "update_gru": update_gru,
+    "lstm": lstm,
+}
 
 
 def run_layers(
-    cell: str, kernel: nn.RNN | nn.GRU | nn.LSTM, x_BTE: Tensor, length_B: Tensor, state: State
+    cell: str, kernel: Kernel, x_BTE: Tensor, length_B: Tensor, state: State
 ) -> tuple[Tensor, State]:
     """Run the kernel's layers and directions one after the other (d2l equations 10.3.1 and 10.4.1).
 
@@ -97,7 +136,7 @@ def run_layers(
 
 def run_direction(
     step: Callable[[Tensor, State, Gates, Gates], State],
-    kernel: nn.RNN | nn.GRU | nn.LSTM,
+    kernel: Kernel,
     name: str,
     x_BTE: Tensor,
     length_B: Tensor,
@@ -120,9 +159,7 @@ def run_direction(
     return torch.stack([hidden[t] for t in times], 1), state
 
 
-def gate_maps(
-    kernel: nn.RNN | nn.GRU | nn.LSTM, source: str, name: str
-) -> Iterator[Callable[[Tensor], Tensor]]:
+def gate_maps(kernel: Kernel, source: str, name: str) -> Iterator[Callable[[Tensor], Tensor]]:
     """Yield each gate's affine map of the input (`source` "ih") or the hidden state ("hh").
 
     Torch keeps the gates' matrices in one, side by side."""

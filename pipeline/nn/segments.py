@@ -112,6 +112,8 @@ def _run_kernel(
         )
         return out_ATH, tuple(after)
 
-    cell = torch.gru if isinstance(kernel, nn.GRU) else torch.rnn_tanh
+    cell = torch.gru
+    if isinstance(kernel, nn.RNN):
+        cell = torch.rnn_relu if kernel.nonlinearity == "relu" else torch.rnn_tanh
     out_ATH, after_1AH = cell(x_ATE, state[0].contiguous(), weights, *settings)
     return out_ATH, (after_1AH,)

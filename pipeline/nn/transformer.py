@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from pipeline.core.errors import at_least_one, refuse, share
 from pipeline.nn.cells import Implementation
 from pipeline.nn.dropout import Dropout
-from pipeline.nn.multihead_attention import KeysValues, MultiHeadAttention
+from pipeline.nn.multihead_attention import KeysValues, Variant
+from pipeline.nn.position_attention import self_attention
 
 Norm = Literal["layer", "batch"]
 
@@ -31,6 +32,7 @@ class BlockConfig:
     norm_first: bool
     activation: Literal["relu", "gelu"]
     implementation: Implementation
+    variants: tuple[Variant, ...] = ()
 
 
 def check(config: Any) -> None:
@@ -48,12 +50,38 @@ def check(config: Any) -> None:
     share(dropout=config.dropout)
 
 
+def check_variants(config: Any) -> None:
+    """Raise UserError if two of a family's `variants` exclude each other, or one of them its
+    `learned_positions`, or if rotary positions have no pairs of columns to turn."""
+    variants = config.variants
+    if len(set(variants)) < len(variants):
+        raise refuse("variants", list(variants), "each variant once", "Remove one.")
+    names = [name for name in variants if name.endswith("_positions")]
+    if len(names) > 1:
+        raise refuse("variants", " and ".join(names), "one kind of positions", "Remove one.")
+    if names and config.learned_positions is not None:
+        raise refuse(
+            "learned_positions",
+            f"{config.learned_positions} with {names[0]}",
+            "null: nothing is added to the embeddings",
+            "Remove one of both.",
+        )
+    if "rotary_positions" in names and config.width // config.heads % 2:
+        raise refuse(
+            "heads",
+            f"{config.heads} with width {config.width} and rotary_positions",
+            "an even width of each head",
+            "Change either.",
+        )
+
+
 def block_config(config: Any, **constants: Any) -> BlockConfig:
-    """BlockConfig of a family's Config; `constants` are the fields that the Config lacks."""
+    """BlockConfig of a family's Config; `constants` are the fields that the Config lacks, except
+    `variants`."""
     from_config = {
         field.name: getattr(config, field.name)
         for field in fields(BlockConfig)
-        if field.name not in constants
+        if field.name not in constants and hasattr(config, field.name)
     }
     return BlockConfig(**from_config, **constants)
 
@@ -126,7 +154,9 @@ class SelfAttention(nn.Module):
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
         self.residual = Residual(config)
-        self.attention = MultiHeadAttention(config.width, config.heads, config.implementation)
+        self.attention = self_attention(
+            config.width, config.heads, config.implementation, config.variants
+        )
 
     def forward(
         self, x_BTH: Tensor, kv_cache: KeysValues | None, mask: Tensor | None
@@ -181,7 +211,8 @@ def initialise(model: nn.Module, width: int) -> None:
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             # Models that multiply embeddings by sqrt(width) so begin with inputs of variance 1.
             nn.init.normal_(module.weight, std=width**-0.5)

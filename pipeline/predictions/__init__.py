@@ -8,7 +8,6 @@ alone if `evaluation.test` is false, and `samples.parquet`. Only `pipeline/scori
 and the report read what `pipeline/predictions/<task>.py` writes. This module has the code that
 several tasks share."""
 
-import dataclasses
 import json
 import math
 import numbers
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.contracts import Attentive, Refitted
+from pipeline.contracts import Attentive
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
 from pipeline.core.request_text import checked_text
@@ -33,12 +32,10 @@ from pipeline.inference import (
     Prediction,
     Session,
     attention_table,
-    batches,
     check_time,
     load_run,
     load_trained_model,
 )
-from pipeline.text import labels
 from pipeline.text.blanks import BLANK
 from pipeline.text.encode import Codec, check_ids, describe
 from pipeline.training import devices
@@ -91,7 +88,7 @@ class PredictionRequest:
         gradients."""
         if self.run.objective is None:
             return None
-        return config.load(task.Config, self.run.objective, f"{self.where}.objective")
+        return config.load_objective(task, self.run.objective, f"{self.where}.objective")
 
     def session(self) -> Session:
         """Load the trained model with its vocabulary and search."""
@@ -160,129 +157,49 @@ def write_samples(session: Session, samples: Sequence[params.Sample], out: Path)
 
 # --- labels
 
-NO_LABEL = Prediction("", -math.inf, -math.inf)
-_MAX_TEXTS = 1024  # of a batch
-# Tokens of a batch, with padding: 79 MB per layer of 300 float32 values per token.
-_MAX_TOKENS = 1 << 16
+NO_LABEL = Prediction("", -math.inf, -math.inf)  # of a text without tokens
 
 
-@dataclass(frozen=True, slots=True)
-class LabelPredictor:
-    """A trained run that predicts labels, with its vocabulary and the names of its labels.
-
-    A task's class names the task's module, and gives `encode` and `log_probs`."""
-
-    TASK: ClassVar[ModuleType]
-    model: nn.Module
-    codec: Codec
-    names: pa.StringArray
-    objective: Any
-    device: torch.device
-
-    @classmethod
-    def of(
-        cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
-    ) -> Self:
-        """Load the trained run of the block `run` in the folder `model`; `where` is the block's
-        name in messages."""
-        network = load_trained_model(run, where, model, vocab, device)
-        objective = None
-        if run.objective is not None:
-            objective = config.load(cls.TASK.Config, run.objective, f"{where}.objective")
-        codec = Codec.load(vocab, cls.TASK.SOURCE_TARGET[0])
-        return cls(network, codec, labels.load(vocab), objective, device)
-
-    def encode(self, texts: Sequence[str]) -> tuple[pa.Table, NDArray[np.int64]]:
-        """Encode texts of users as columns of the task's table; and the number of tokens of each, 0
-        for a text that has no label."""
-        raise NotImplementedError
-
-    def log_probs(self, table: pa.Table) -> NDArray[np.float64]:
-        """log P(label) of each row and label, NC."""
-        raise NotImplementedError
-
-    def classify(self, texts: Sequence[str]) -> list[Prediction]:
-        """The most likely label of each text with its log-probability; NO_LABEL for a text without
-        tokens."""
-        predictions = [NO_LABEL for _ in texts]
-        if not texts:
-            return predictions
-        table, length = self.encode(texts)
-        (positions,) = length.nonzero()
-
-        for batch in batches(length[positions].tolist(), _MAX_TEXTS, _MAX_TOKENS):
-            columns = self.predict_labels(table.take(pa.array(positions[batch])))
-            best = [max(row) for row in columns["log_probs"].to_pylist()]
-            labels_of_batch = columns["label"].to_pylist()
-            for position, label, log_prob in zip(
-                positions[batch], labels_of_batch, best, strict=True
-            ):
-                predictions[position] = Prediction(label, log_prob, log_prob)
-        return predictions
-
-    def for_split(self, split: str) -> Self:
-        """The classifier that predicts the split: of validation texts, one that was not fitted to
-        them."""
-        if split != "valid" or not isinstance(self.model, Refitted):
-            return self
-        return dataclasses.replace(self, model=self.model.before_refit())
-
-    def predict_labels(self, table: pa.Table) -> dict[str, Any]:
-        """Columns of LABELS: the most likely label of each row, and the log-probabilities of all
-        labels."""
-        log_probs_NC = self.log_probs(table)
-        return {
-            "label": self.names.take(pa.array(log_probs_NC.argmax(1))),
-            "log_probs": pa.FixedSizeListArray.from_arrays(
-                log_probs_NC.ravel(), len(self.names)
-            ).cast(tables.LABELS.field("log_probs").type),
-        }
+def label_columns(log_probs_NC: NDArray[np.float64], names: pa.StringArray) -> dict[str, pa.Array]:
+    """Columns of `tables.LABELS` but `row`: the most likely label of each row, and the
+    log-probabilities of all labels."""
+    return {
+        "label": names.take(pa.array(log_probs_NC.argmax(1))),
+        "log_probs": pa.FixedSizeListArray.from_arrays(log_probs_NC.ravel(), len(names)).cast(
+            tables.LABELS.field("log_probs").type
+        ),
+    }
 
 
-def open_classifier(model: Path, vocab: Path, device: str = "auto") -> LabelPredictor:
-    """Load the run in the folder `model` with its corpus's vocabulary; UserError for a task without
-    labels."""
-    run = load_run(model, None)
-    module = config.named_module("pipeline.predictions", run.task, "task")
-    if not hasattr(module, "Classifier"):
-        raise refuse("run", f"a model of the task {run.task}", "a classifier", "Name another run.")
-    where = str(model / "config.json")
-    classifier: LabelPredictor = module.Classifier.of(
-        run, where, model, vocab, devices.choose(device, "device")
-    )
-    return classifier
+def label_predictions(columns: Mapping[str, pa.Array]) -> list[Prediction]:
+    """The most likely label of each row of `label_columns`, with its log-probability."""
+    best = [max(row) for row in columns["log_probs"].to_pylist()]
+    return [
+        Prediction(label, log_prob, log_prob)
+        for label, log_prob in zip(columns["label"].to_pylist(), best, strict=True)
+    ]
 
 
-def write_labels(kind: type[LabelPredictor], request: PredictionRequest, out: Path) -> None:
-    """Write `labels_<split>.parquet` for each split, `labels.json` (the labels' names in order) and
-    `samples.parquet`."""
-    classifier = kind.of(request.run, request.where, request.model, request.vocab, request.device)
-    (out / "labels.json").write_text(
-        json.dumps(classifier.names.to_pylist(), indent=1) + "\n", encoding="utf-8"
-    )
+def label_row(prediction: Prediction) -> "Row":
+    """The row of a prediction that is a label, with its probability."""
+    return {"label": prediction.text, "probability": math.exp(prediction.log_prob)}
+
+
+def write_labels(
+    request: PredictionRequest,
+    names: pa.StringArray,
+    schema: pa.Schema,
+    predict: Callable[[str, pa.Table], Mapping[str, pa.Array]],
+    out: Path,
+) -> None:
+    """Write `labels.json` (the labels' names in order) and `labels_<split>.parquet` for each split,
+    with the columns that `predict` gives for the split and its encoded table."""
+    text = json.dumps(names.to_pylist(), indent=1)
+    (out / "labels.json").write_text(text + "\n", encoding="utf-8")
     for split in request.splits():
-        table = request.table(split, kind.TASK.SCHEMA)
-        columns = {"row": table["row"], **classifier.for_split(split).predict_labels(table)}
+        table = request.table(split, schema)
+        columns = {"row": table["row"], **predict(split, table)}
         tables.write(out / f"labels_{split}.parquet", pa.table(columns, schema=tables.LABELS))
-
-    write_outputs(
-        request.samples, classifier.classify([sample.prompt for sample in request.samples]), out
-    )
-
-
-def label_predictor(kind: type[LabelPredictor], run: "TrainedRun") -> "Predictor":
-    """Rows `label` and `probability`; for a text without tokens an empty label of probability
-    0."""
-    request = run.request()
-    classifier = kind.of(request.run, request.where, request.model, request.vocab, request.device)
-
-    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
-        return [
-            {"label": prediction.text, "probability": math.exp(prediction.log_prob)}
-            for prediction in classifier.classify(texts)
-        ]
-
-    return predict
 
 
 # --- serving
@@ -326,6 +243,21 @@ def load_predictor(task: str, run: TrainedRun) -> Predictor:
         return predictor(checked_texts(texts), checked_settings(task, settings, module.PARAMS))
 
     return predict
+
+
+def open_classifier(
+    run: TrainedRun, pairs: bool = False
+) -> Callable[[Sequence[str]], list[Prediction]]:
+    """Open a run as a function from the texts of a command to their labels; UserError for another
+    task, and for `pairs` of texts if the task has single ones."""
+    task = load_run(run.model, run.search).task
+    module = config.named_module("pipeline.predictions", task, "task")
+    if not hasattr(module, "open_classifier"):
+        raise refuse("run", f"a model of the task {task}", "a classifier", "Name another run.")
+    if pairs and config.named_module("pipeline.tasks", task, "task").KIND != "labelled_pair":
+        raise refuse("HYPOTHESIS", "a second text", f"one text for the task {task}", "Remove it.")
+    classify: Callable[[Sequence[str]], list[Prediction]] = module.open_classifier(run)
+    return classify
 
 
 def checked_texts(texts: Sequence[Any]) -> list[str]:

@@ -1,5 +1,5 @@
 """Predictions of word vectors: the vectors, as a table and in word2vec's text format, and the
-nearest neighbours of sample words."""
+nearest neighbours of sample words. A family that reads letters has vectors of unknown words too."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.contracts import ComposedVectors, Spelled
 from pipeline.core import params, tables
-from pipeline.inference import check_sizes
 from pipeline.predictions import PredictionRequest, Predictor, Row, TrainedRun
-from pipeline.tasks import word_vectors
 from pipeline.text.encode import SPACE, Codec
 from pipeline.text.specials import SPECIALS
-from pipeline.training import checkpoint
 
 _NEIGHBOURS = 5  # per word
 _WORDS = 3  # per sample: its rarest words
@@ -24,25 +22,27 @@ _WORDS = 3  # per sample: its rarest words
 
 def predict(request: PredictionRequest, out: Path) -> None:
     """Write `vectors.parquet`, `vectors.txt` and `samples.parquet`."""
-    table = vectors(request)
+    model, table = vectors(request)
     tables.write(out / "vectors.parquet", table)
     (out / "vectors.txt").write_text(text_format(table), encoding="utf-8")
     codec = Codec.load(request.vocab, "text")
-    tables.write(out / "samples.parquet", samples(request.samples, table, codec))
+    tables.write(out / "samples.parquet", samples(request.samples, table, codec, model))
 
 
-def vectors(request: PredictionRequest) -> pa.Table:
-    """`tables.VECTORS` of the run; UserError if the vocabulary is not that of its training."""
-    check_sizes(request.model, request.vocab, word_vectors.SOURCE_TARGET)
+def vectors(request: PredictionRequest) -> tuple[Any, pa.Table]:
+    """The model and `tables.VECTORS` of the run; UserError if the vocabulary is not that of its
+    training."""
+    model: Any = request.network()
     vocab = tables.read(request.vocab / "text.parquet", tables.VOCAB)
-    weights, _ = checkpoint.load(request.model / "model.safetensors")
 
     # Leave out the special tokens, which have the first ids.
-    vector_VD = weights["input.weight"].numpy()[len(SPECIALS) :]
+    composed = model.vectors() if isinstance(model, ComposedVectors) else model.input.weight
+    vector_VD = composed.detach().cpu().numpy()[len(SPECIALS) :]
     words = vocab.slice(len(SPECIALS)).combine_chunks()
     offsets = np.arange(len(vector_VD) + 1, dtype=np.int32) * vector_VD.shape[1]
     column = pa.ListArray.from_arrays(offsets, pa.array(vector_VD.ravel()))
-    return pa.table([words["token"], words["id"], words["count"], column], schema=tables.VECTORS)
+    columns = [words["token"], words["id"], words["count"], column]
+    return model, pa.table(columns, schema=tables.VECTORS)
 
 
 def text_format(table: pa.Table) -> str:
@@ -59,9 +59,11 @@ def text_format(table: pa.Table) -> str:
     return "\n".join([f"{len(table)} {dimension}", *lines.to_pylist()]) + "\n"
 
 
-def samples(queries: Sequence[params.Sample], table: pa.Table, codec: Codec) -> pa.Table:
-    """`tables.SAMPLES`: the rarest words of each sample, with their nearest neighbours by
-    cosine."""
+def samples(
+    queries: Sequence[params.Sample], table: pa.Table, codec: Codec, model: Any
+) -> pa.Table:
+    """`tables.SAMPLES`: the rarest words of each sample, and unknown ones that the model can spell,
+    with their nearest neighbours by cosine."""
     tokens = table["token"].to_pylist()
     vector_VD = np.asarray(table["vector"].combine_chunks().values).reshape(len(tokens), -1)
     unit_VD = vector_VD / np.maximum(np.linalg.norm(vector_VD, axis=1, keepdims=True), 1e-12)
@@ -71,9 +73,12 @@ def samples(queries: Sequence[params.Sample], table: pa.Table, codec: Codec) -> 
         ids = codec.encode(pa.array([sample.prompt], pa.string())).to_pylist()[0]
         # The rarest words have the highest ids: the vocabulary is sorted by count.
         rarest = sorted({i - len(SPECIALS) for i in ids if i >= len(SPECIALS)})[-_WORDS:]
+        near = {tokens[word]: _nearest(unit_VD, unit_VD[word], word) for word in rarest}
+        if isinstance(model, Spelled):
+            near |= _nearest_unknown(sample.prompt, codec, model, unit_VD)
         text = "; ".join(
-            f"{tokens[word]}: {', '.join(tokens[i] for i in _nearest(unit_VD, word))}"
-            for word in rarest
+            f"{word}: {', '.join(tokens[i] for i in neighbours)}"
+            for word, neighbours in near.items()
         )
         rows.append(
             {"row": number, "prompt": sample.prompt, "reference": sample.reference, "text": text}
@@ -81,21 +86,36 @@ def samples(queries: Sequence[params.Sample], table: pa.Table, codec: Codec) -> 
     return pa.Table.from_pylist(rows, tables.SAMPLES)
 
 
-def _nearest(unit_VD: NDArray[np.float32], word: int) -> list[int]:
-    cosine_V = unit_VD @ unit_VD[word]
-    order = np.argsort(-cosine_V, kind="stable")
-    return [int(i) for i in order[order != word][:_NEIGHBOURS]]
+def _nearest(
+    unit_VD: NDArray[np.float32], vector_D: NDArray[np.float32], word: int | None
+) -> list[int]:
+    """The words with the nearest vectors, without the word itself."""
+    order = np.argsort(-(unit_VD @ vector_D), kind="stable")
+    return [int(i) for i in order if i != word][:_NEIGHBOURS]
+
+
+def _nearest_unknown(
+    text: str, codec: Codec, model: Spelled, unit_VD: NDArray[np.float32]
+) -> dict[str, list[int]]:
+    """The nearest words of the first unknown words of the text that have n-grams."""
+    words = list(dict.fromkeys(codec.unknown(text)))[:_WORDS]
+    vector_UD = model.spell(words).cpu().numpy()
+    return {
+        word: _nearest(unit_VD, vector_D, None)
+        for word, vector_D in zip(words, vector_UD, strict=True)
+        if vector_D.any()
+    }
 
 
 def load_predictor(run: TrainedRun) -> Predictor:
     """Rows `text`: the rarest words of each text with their nearest neighbours, `king: queen,
     prince`."""
-    table = vectors(run.request())
+    model, table = vectors(run.request())
     codec = Codec.load(run.vocab, "text")
 
     def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
         queries = [params.Sample(prompt=text, reference=None) for text in texts]
-        neighbours = samples(queries, table, codec)
+        neighbours = samples(queries, table, codec, model)
         return [{"text": text} for text in neighbours["text"].to_pylist()]
 
     return predict

@@ -67,10 +67,11 @@ class Contender:
 class ScoringSettings:
     """Settings for scoring both contenders, in place of those in their own blocks of params.yaml.
 
-    `text`: normalization of references and predictions before scoring. `bleu`: BLEU's tokenizer.
+    `text`: normalization of references and predictions before scoring, None without texts. `bleu`:
+    BLEU's tokenizer.
     """
 
-    text: Text
+    text: Text | None
     bleu: str
 
     @classmethod
@@ -82,13 +83,15 @@ class ScoringSettings:
         tokenizer is that of the challenger's corpus, with its tokens in the folder `tokens`."""
         first = describe(champion.vocab)
         second = describe(challenger.vocab)
-        text = Text(
-            # Splitting into subword pieces is lossless, so "bpe" keeps the raw text.
-            level=first.level if first.level == second.level else "bpe",
-            lowercase=first.lowercase and second.lowercase,
-            letters_only=first.letters_only and second.letters_only,
-            max_tokens=None,
-        )
+        text = None
+        if first.level is not None and second.level is not None:
+            text = Text(
+                # Splitting into subword pieces is lossless, so "bpe" keeps the raw text.
+                level=first.level if first.level == second.level else "bpe",
+                lowercase=first.lowercase and second.lowercase,
+                letters_only=first.letters_only and second.letters_only,
+                max_tokens=None,
+            )
 
         bleu, _ = bleu_tokenizer(challenger.params, challenger.block().corpus, tokens)
         return cls(text=text, bleu=bleu)
@@ -100,7 +103,11 @@ class ScoringSettings:
         content = {
             "evaluation": config.section(contender.params, "evaluation"),
             "corpora": {
-                block.corpus: corpus | {"text": asdict(self.text), "bleu_tokenizer": self.bleu}
+                block.corpus: corpus
+                | {
+                    "text": None if self.text is None else asdict(self.text),
+                    "bleu_tokenizer": self.bleu,
+                }
             },
             **params.sections(contender.run, asdict(block)),
         }

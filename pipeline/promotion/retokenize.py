@@ -18,7 +18,7 @@ from pipeline.core import tables
 from pipeline.core.digest import add_file, new_digest
 from pipeline.text.encode import Description, describe
 from pipeline.text.rows import prepare
-from pipeline.text.splits import Digests, digests
+from pipeline.text.splits import Digests, digests, value_digests
 from pipeline.text.tokens import SIDES, Text, normalise
 
 TEST = "test"  # the split of the significance test; guards read the others
@@ -71,18 +71,23 @@ def list_splits(tokens: Path) -> list[str]:
 
 
 def retokenize(tokens: Path, description: Description, out: Path) -> None:
-    """Write the test set `tokens` to the folder `out` in the tokens of a vocabulary.
+    """Write the test set `tokens` to the folder `out` in the tokens of a vocabulary; rows without
+    text are copied.
 
     Raises Incomparable for a row that is empty under the vocabulary's normalization."""
-    # No limit of tokens: it would reject rows by one contender's tokenization.
-    text = Text(
-        level=description.level,
-        lowercase=description.lowercase,
-        letters_only=description.letters_only,
-        max_tokens=None,
-    )
     out.mkdir(parents=True)
     for split in list_splits(tokens):
+        if description.level is None:
+            shutil.copyfile(tokens / f"{split}.parquet", out / f"{split}.parquet")
+            continue
+
+        # No limit of tokens: it would reject rows by one contender's tokenization.
+        text = Text(
+            level=description.level,
+            lowercase=description.lowercase,
+            letters_only=description.letters_only,
+            max_tokens=None,
+        )
         schema = tables.schema(tokens / f"{split}.parquet", *_TOKENS)
         with tables.writer(out / f"{split}.parquet", schema) as writer:
             for batch in tables.batches(tokens / f"{split}.parquet", schema):
@@ -167,8 +172,13 @@ def test_set_rows(tokens: Path, has_splits: bool) -> Digests:
 
 
 def _row_digests(path: Path) -> Digests:
-    """Digest each row's first side in lower case, by which the corpus is split too."""
+    """Digest each row's first side in lower case, or its values if it has no text: by these the
+    corpus is split too."""
     schema = tables.schema(path, *_TOKENS)
+    if not tables.has_text(tables.kind(path)):
+        values = [value_digests(batch) for batch in tables.batches(path, schema)]
+        return np.concatenate(values) if values else np.zeros(0, np.uint64)
+
     side = next(name for name in SIDES if name in schema.names)
     parts = [digests(normalise(batch[side], True, False)) for batch in tables.batches(path, schema)]
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)

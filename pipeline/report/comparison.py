@@ -126,7 +126,7 @@ def _how_to_read(evaluation: Evaluation) -> str:
         "**better than** lists the settings that a setting beats significantly, over seeds and "
         f"sentences: a t-test at p < {LEVEL}, corrected for the number of pairs (Holm 1979), whose "
         "error rate was measured by simulation. "
-        "A setting with one seed supports no such claim. "
+        "A setting with one seed supports no such claim, unless it is cross-validated. "
         "Models that are fitted without random numbers need no further seed."
     )
 
@@ -135,7 +135,7 @@ def _findings(group: Group) -> str:
     """The outcome in a sentence or two."""
     best = group.settings[0]
     others = [setting.name for setting in group.settings[1:]]
-    mean = cells.mean_score(best, f"{group.split}.{group.task.main}.score", "{:.2f}")
+    mean = cells.mean_score(best, f"{group.split}.{group.task.main}.score", group.task.form)
     score = f"{group.task.main_name} {mean}"
     if not others:
         return f"`{best.name}` is the only setting on this corpus, with {score}."
@@ -202,11 +202,11 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
             setting.first.run.family,
             f"{setting.first.metric('parameters'):,}",
             cells.seeds(setting),
-            cells.mean_score(setting, f"{group.split}.{task.main}.score", "{:.2f}"),
+            cells.mean_score(setting, f"{group.split}.{task.main}.score", task.form),
             cells.interval(setting, decimals),
         ]
         row += [
-            cells.mean_score(setting, f"{split}.{task.main}.score", "{:.2f}")
+            cells.mean_score(setting, f"{split}.{task.main}.score", task.form)
             for split in further_splits
         ]
         row += [cells.mean_score(setting, key, form) for _, key, form in columns]
@@ -241,7 +241,11 @@ def _runs(group: Group) -> list[Block]:
         return []
     main = f"{group.split}.{group.task.main}"
     rows = [
-        (f"`{result.name}`", str(result.run.seed), cells.estimate(result.metric(main)))
+        (
+            f"`{result.name}`",
+            str(result.run.seed),
+            cells.estimate(result.metric(main), group.task.form),
+        )
         for setting in group.settings
         for result in setting.results
     ]
@@ -318,7 +322,7 @@ def _samples(group: Group, predictions: Path) -> list[Block]:
                 if position == 0:
                     prompt = (Verbatim(sample["prompt"]), Verbatim(reference or NONE))
                 score = NONE
-                if group.task.d2l_bleu and reference is not None:
+                if group.text is not None and group.task.d2l_bleu and reference is not None:
                     # Both texts are normalized by the corpus's block `text`.
                     [pair] = mt_metrics.normalized_pairs(
                         pa.array([sample["text"]]), pa.array([reference]), group.text

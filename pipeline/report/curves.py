@@ -153,7 +153,7 @@ def by_length(group: Group, plots: Path, out: Path) -> bool:
                     ),
                 )
 
-        axes.set_title(upper_first(f"{task.main_name} by length"))
+        axes.set_title(upper_first(f"{task.main_name} by {task.divided_by}"))
         axes.set_xlabel(task.length)
         if task.scale:
             axes.set_ylim(task.scale[0], task.scale[1] * 1.02)

@@ -101,7 +101,7 @@ class Group:
     task: Scoring
     corpus: str
     split: str
-    text: Text
+    text: Text | None
     settings: tuple[SettingResults, ...]
     pairs: tuple[SettingPair, ...]
     model_pairs: tuple[Pair, ...]

@@ -23,7 +23,6 @@ from pipeline.text.token_budget import Ragged, round_up_to_bucket
 SCHEMA = tables.ENCODED_LABELLED
 KIND = "labelled"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "label")  # vocabularies of the input and of the output
-PAIRS = False  # whether the input is a pair of texts
 USES_SEARCH = False  # whether decoding is a search
 MODELS = (Classifier,)  # protocols of the models that it trains
 SCORING_BATCH = 128  # rows per batch when scoring

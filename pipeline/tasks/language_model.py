@@ -117,8 +117,8 @@ class Task:
         return [Window(first_B + i * steps, i == 0) for i in range(column_length // steps)]
 
     def batch(self, planned: Window) -> Batch:
-        index_BT = torch.from_numpy(planned.start_B)[:, None] + torch.arange(self.config.steps + 1)
-        ids_BT = self.train[index_BT].to(self.device)
+        windows_NT = self.train.unfold(0, self.config.steps + 1, 1)
+        ids_BT = windows_NT[torch.from_numpy(planned.start_B)].to(self.device)
         return Batch(ids_BT[:, :-1], ids_BT[:, 1:], planned.fresh)
 
     def loss(self, model: LanguageModel, batch: Batch, hidden_state: Any) -> tuple[Loss, Any]:

@@ -26,7 +26,6 @@ from pipeline.text.token_budget import Ragged, round_up_to_bucket
 SCHEMA = tables.ENCODED_LABELLED_PAIR
 KIND = "labelled_pair"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "label")  # vocabularies of the input and of the output
-PAIRS = True  # whether the input is a pair of texts
 USES_SEARCH = False  # whether decoding is a search
 MODELS = (PairClassifier,)  # protocols of the models that it trains
 SCORING_BATCH = 128  # pairs per batch when scoring

@@ -5,6 +5,7 @@ Batches hold rows of like lengths, up to a number of tokens.
 Shapes: B batch, S source, T target, H hidden, N real target positions, V vocabulary.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -38,11 +39,16 @@ class Config:
     - `label_smoothing`: with s, the true token keeps 1 - s, and all tokens share the rest equally
       (Szegedy et al. 2016, section 7).
     - `max_length`: pairs with a longer source or target are not trained on.
+    - `scheduled_sampling`: k of `reference_share`: some inputs are the model's own tokens (Bengio
+      et al. 2015). With 0 all are; null is teacher forcing, in which none is.
+    - `padding_in_loss`: whether padding is predicted too, an exercise of d2l section 10.7.
     """
 
     batch_tokens: int
     label_smoothing: float
     max_length: int
+    scheduled_sampling: float | None
+    padding_in_loss: bool
 
     def __post_init__(self) -> None:
         if self.batch_tokens < self.max_length + 1:
@@ -50,6 +56,9 @@ class Config:
                 "batch_tokens", self.batch_tokens, f"more than max_length, {self.max_length}"
             )
         share(label_smoothing=self.label_smoothing)
+        if self.scheduled_sampling is not None and self.scheduled_sampling < 0:
+            todo = "Use null for teacher forcing."
+            raise refuse("scheduled_sampling", self.scheduled_sampling, "0 or more, or null", todo)
 
 
 class Batch(NamedTuple):
@@ -99,6 +108,7 @@ class Task:
         self.valid = Pairs(valid, device)
         self.config = config
         self.seed = seed
+        self.epoch = 0
 
         longest = np.maximum(self.train.source.length, self.train.target.length)
         self.usable = np.flatnonzero(longest <= config.max_length)
@@ -111,7 +121,9 @@ class Task:
 
     def plan(self, epoch: int) -> list[np.ndarray[Any, Any]]:
         """The epoch's batches as arrays of rows: alike in length, shuffled within and among one
-        another."""
+        another. `loss` is that of this epoch from now on."""
+        self.epoch = epoch
+
         # Sorting is stable: rows of one length stay in random order.
         rng = np.random.default_rng(derive(self.seed, f"batches of epoch {epoch}"))
         rows = rng.permutation(self.usable)
@@ -124,7 +136,16 @@ class Task:
         return self.train.batch(planned)
 
     def loss(self, model: Translator, batch: Batch, hidden_state: None) -> tuple[Loss, None]:
-        logits_NV, label_N = real_logits(model, batch)
+        if self.config.scheduled_sampling is not None:
+            share_of_reference = reference_share(self.config.scheduled_sampling, self.epoch)
+            batch = batch._replace(input_BT=mixed_inputs(model, batch, share_of_reference))
+
+        if self.config.padding_in_loss:
+            hidden_BTH = model.hidden(batch.prompt, batch.input_BT)
+            logits_NV = model.project(hidden_BTH.flatten(0, 1))
+            label_N = batch.label_BT.flatten()
+        else:
+            logits_NV, label_N = real_logits(model, batch)
         total = summed_cross_entropy(logits_NV, label_N, self.config.label_smoothing)
         return Loss(total, len(label_N)), None
 
@@ -146,6 +167,32 @@ def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> 
         longest = longest[longest <= config.max_length]
     length = int(longest.max(initial=0)) + 1
     return round_up_to_bucket(length) if padded else length
+
+
+def reference_share(k: float, epoch: int) -> float:
+    """Probability in an epoch, counted from 0, that an input is the reference's token: k / (k +
+    exp(epoch / k)), inverse sigmoid decay (Bengio et al. 2015, section 2.4)."""
+    # A small k would give an exponential that no float holds.
+    return k / (k + math.exp(min(epoch / k, 100.0))) if k else 0.0
+
+
+@torch.no_grad()
+def mixed_inputs(model: Any, batch: Batch, share_of_reference: float) -> Tensor:
+    """input_BT in which each token after BOS is the reference's with this probability, else the
+    model's likeliest one after the inputs before it.
+
+    The model decodes as after training, without dropout."""
+    was_training = model.training
+    model.eval()
+    state, last_B = model.begin(batch.prompt)
+    inputs = [last_B]
+    for reference_B in batch.input_BT[:, 1:].unbind(1):
+        log_probs_BV, state = model.step(state, last_B)
+        is_reference_B = torch.rand(len(last_B), device=last_B.device) < share_of_reference
+        last_B = torch.where(is_reference_B, reference_B, log_probs_BV.argmax(1))
+        inputs.append(last_B)
+    model.train(was_training)
+    return torch.stack(inputs, 1).masked_fill(batch.label_BT == PAD, PAD)
 
 
 def real_logits(model: Translator, batch: Batch) -> tuple[Tensor, Tensor]:

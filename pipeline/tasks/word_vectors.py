@@ -1,5 +1,5 @@
 """Word vectors by skip-gram or CBOW with negative sampling (Mikolov et al. 2013b, equation 4; d2l
-15.1 to 15.4).
+15.1 to 15.4), or from counts of pairs (`pipeline.nn.cooccurrence`).
 
 Skip-gram reads a word and predicts each of its contexts. CBOW reads the mean of the contexts and
 predicts the word. Contexts are the words at most `window` words away. This distance is drawn anew
@@ -8,10 +8,11 @@ frequent ones (equation 5) are removed before.
 
 The words are read in blocks. The words of a block share their noise words, so that all scores are
 products of small matrices. Each noise word counts `negatives / noise_words`, which keeps the
-expectation of equation 4.
+expectation of equation 4. Hierarchical softmax needs no noise words (d2l section 15.2.2).
 
 Shapes: G blocks of a batch, T words of a block, C = T + 2 window words with its
-surroundings, K noise words, D dimension, N words of an epoch, V vocabulary."""
+surroundings, K noise words, L nodes on the way to a word, D dimension, N words of an epoch, V
+vocabulary."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -23,10 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.contracts import Loss, WordVectors
+from pipeline.contracts import GloveVectors, Loss, WordVectors
 from pipeline.core import tables
 from pipeline.core.errors import at_least_one, refuse
 from pipeline.core.seeding import derive
+from pipeline.nn.cooccurrence import PairBatch, Pairs, count_pairs, glove_loss
+from pipeline.nn.hierarchical_softmax import Tree, huffman_tree, log_probability
 from pipeline.text.specials import SPECIALS
 from pipeline.text.token_budget import Ragged
 
@@ -44,7 +47,7 @@ class Config:
     """`objective:` of a run.
 
     - `window`: most words between a word and its context.
-    - `negatives`: k of equation 4.
+    - `negatives`: k of equation 4; null, as `noise_words`, for hierarchical softmax.
     - `subsample`: t of equation 5; null keeps every word.
     - `batch_size`: words of an update, in blocks of `block_size` neighbours that share
       `noise_words` noise words.
@@ -52,19 +55,20 @@ class Config:
 
     method: Literal["skip_gram", "cbow"]
     window: int
-    negatives: int
+    negatives: int | None
     subsample: float | None
     batch_size: int
     block_size: int
-    noise_words: int
+    noise_words: int | None
 
     def __post_init__(self) -> None:
-        at_least_one(
-            window=self.window,
-            negatives=self.negatives,
-            block_size=self.block_size,
-            noise_words=self.noise_words,
-        )
+        at_least_one(window=self.window, block_size=self.block_size)
+        if self.negatives is not None and self.noise_words is not None:
+            at_least_one(negatives=self.negatives, noise_words=self.noise_words)
+        elif self.negatives != self.noise_words:
+            got = f"{self.noise_words} with negatives {self.negatives}".replace("None", "null")
+            expected = "two numbers, or null twice for hierarchical softmax"
+            raise refuse("noise_words", got, expected)
         if self.subsample is not None and self.subsample <= 0:
             raise refuse("subsample", self.subsample, "above 0, such as 0.001, or null")
         if self.batch_size < 1 or self.batch_size % self.block_size:
@@ -73,6 +77,39 @@ class Config:
                 f"{self.batch_size} with block_size {self.block_size}",
                 "a multiple of block_size",
             )
+
+    @property
+    def noise_weight(self) -> float:
+        """What each noise word counts."""
+        assert self.negatives is not None
+        assert self.noise_words is not None
+        return self.negatives / self.noise_words
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GloveConfig:
+    """`objective:` of a run of GloVe (Pennington et al. 2014, equations 8 and 9).
+
+    - `window`: most words between the two of a pair.
+    - `most`: x_max, the count from which on a pair has the full weight, 100 in the paper.
+    - `power`: alpha, 0.75 in the paper.
+    - `batch_size`: pairs of an update.
+    """
+
+    method: Literal["glove"]
+    window: int
+    most: float
+    power: float
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        at_least_one(window=self.window, batch_size=self.batch_size)
+        for key, value in (("most", self.most), ("power", self.power)):
+            if value <= 0:
+                raise refuse(key, value, "above 0")
+
+
+OBJECTIVES = {GloveConfig: GloveVectors, Config: WordVectors}
 
 
 class Words(NamedTuple):
@@ -166,6 +203,9 @@ class Task:
         count_V = np.bincount(self.train.ids, minlength=vocabulary)
         self.keep_V = keep_probability(count_V, config.subsample)
         self.noise_V = noise_probability(count_V)
+        self.tree: Tree | None = None
+        if config.negatives is None:
+            self.tree = Tree(*(part.to(device) for part in huffman_tree(count_V)))
 
         self.valid = self.draw(valid_words, "validation")
         if not self.valid.left.any():
@@ -198,13 +238,14 @@ class Task:
 
         # Noise: all words are drawn at once, by a multinomial and a shuffle.
         blocks = -(-len(kept) // config.block_size)
-        times_V = rng.multinomial(blocks * config.noise_words, self.noise_V)
+        noise_words = config.noise_words or 0
+        times_V = rng.multinomial(blocks * noise_words, self.noise_V)
         noise = rng.permutation(np.repeat(np.arange(len(times_V), dtype=np.int32), times_V))
 
         # Pad to whole blocks, with a window on both sides.
         padding = (config.window, config.window + blocks * config.block_size - len(kept))
         ids, left, right = (np.pad(array, padding) for array in (text.ids[kept], left, right))
-        return SampledText(ids, left, right, noise.reshape(blocks, config.noise_words))
+        return SampledText(ids, left, right, noise.reshape(blocks, noise_words))
 
     def plan(self, epoch: int) -> list[BatchPlan]:
         """The epoch's blocks in random order.
@@ -244,8 +285,10 @@ class Task:
         )
 
     def loss(self, model: WordVectors, batch: Batch, hidden_state: Any) -> tuple[Loss, Any]:
-        """Equation 4's negative, summed over the pairs of skip-gram, or over the predicted words of
-        CBOW."""
+        """Equation 4's negative, or -log P of hierarchical softmax, summed over the pairs of
+        skip-gram, or over the predicted words of CBOW."""
+        if self.tree is not None:
+            return hierarchical(model, batch, self.config, self.tree), None
         objective = skip_gram if self.config.method == "skip_gram" else cbow
         return objective(model, batch, self.config), None
 
@@ -264,6 +307,65 @@ class Task:
         return f"blocks of {size} words from words {starts}{more}"
 
 
+class GloveTask:
+    """The objective over the pairs of a training and a validation text. Validation counts are
+    scaled to the size of the training text."""
+
+    def __init__(
+        self, train: pa.Table, valid: pa.Table, config: GloveConfig, seed: int, device: torch.device
+    ) -> None:
+        self.config = config
+        self.seed = seed
+        self.device = device
+        self.train = self._pairs(train, "training")
+        valid_pairs = self._pairs(valid, "validation")
+        scale = self.train.count_P.sum() / valid_pairs.count_P.sum()
+        self.valid = valid_pairs._replace(count_P=valid_pairs.count_P * scale)
+
+    def _pairs(self, table: pa.Table, use: str) -> Pairs:
+        pairs = count_pairs(*known_words(table), self.config.window)
+        if not len(pairs.count_P):
+            problem = f"a {use} text without two known words in a row"
+            raise refuse("corpus", problem, "some", "Lower vocab.min_count.")
+        return pairs
+
+    def plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The numbers of all pairs, in random order, in batches."""
+        rng = np.random.default_rng(derive(self.seed, f"pairs of epoch {epoch}"))
+        count = len(self.train.count_P)
+        size = self.config.batch_size
+        return np.split(rng.permutation(count), range(size, count, size))
+
+    def batch(self, planned: NDArray[np.int64]) -> PairBatch:
+        return self._batch(self.train, planned)
+
+    def _batch(self, pairs: Pairs, planned: Any) -> PairBatch:
+        word_B, context_B, count_B = (torch.from_numpy(column[planned]) for column in pairs)
+        count_B = count_B.float()
+        return PairBatch(*(column.to(self.device) for column in (word_B, context_B, count_B)))
+
+    def loss(self, model: GloveVectors, batch: PairBatch, hidden_state: Any) -> tuple[Loss, Any]:
+        """Equation 8, summed over the pairs of the batch."""
+        return glove_loss(model, batch, self.config.most, self.config.power), None
+
+    @torch.inference_mode()
+    def validate(self, model: GloveVectors) -> tuple[Loss, dict[str, float]]:
+        batch = self._batch(self.valid, slice(None))
+        return self.loss(model, batch, None)[0], {}
+
+    def describe(self, planned: NDArray[np.int64]) -> str:
+        return f"{len(planned)} pairs of words, the first one number {planned[0]}"
+
+
+def build(
+    train: pa.Table, valid: pa.Table, config: Any, seed: int, device: torch.device
+) -> Task | GloveTask:
+    """The objective that the config is of."""
+    kind: Any = GloveTask if isinstance(config, GloveConfig) else Task
+    task: Task | GloveTask = kind(train, valid, config, seed, device)
+    return task
+
+
 def skip_gram(model: WordVectors, batch: Batch, config: Config) -> Loss:
     """-log σ(v'_context · v_word) - k E log σ(-v'_noise · v_word) over all pairs of a word and a
     context (d2l 15.2.1)."""
@@ -276,8 +378,7 @@ def skip_gram(model: WordVectors, batch: Batch, config: Config) -> Loss:
     negative_GT = F.logsigmoid(-torch.bmm(input_GTD, noise_GKD.mT)).sum(-1)
     # The noise term is the same for all contexts of a word: count it once for each pair.
     pairs_GT = batch.context_GTC.sum(-1)
-    noise_weight = config.negatives / config.noise_words
-    total = positive_GTC.sum() + (negative_GT * pairs_GT).sum() * noise_weight
+    total = positive_GTC.sum() + (negative_GT * pairs_GT).sum() * config.noise_weight
     return Loss(-total, max(int(pairs_GT.sum()), 1))
 
 
@@ -286,11 +387,7 @@ def cbow(model: WordVectors, batch: Batch, config: Config) -> Loss:
     contexts (d2l 15.2.2)."""
     window = config.window
     block = batch.context_GTC.shape[1]
-    contexts_GT = batch.context_GTC.sum(-1)
-    sum_GTD = torch.bmm(batch.context_GTC, model.input(batch.ids_GC))
-    mean_GTD = sum_GTD / contexts_GT.clamp(min=1)[:, :, None]
-    # Each context has the gradient of h itself, not its share of it, as in Mikolov's program.
-    input_GTD = sum_GTD + (mean_GTD - sum_GTD).detach()
+    input_GTD = _mean_contexts(model, batch)
     output_GTD, noise_GKD = _output_vectors(
         model, batch.ids_GC[:, window : window + block], batch.noise_GK
     )
@@ -298,10 +395,37 @@ def cbow(model: WordVectors, batch: Batch, config: Config) -> Loss:
     positive_GT = F.logsigmoid((input_GTD * output_GTD).sum(-1))
     negative_GT = F.logsigmoid(-torch.bmm(input_GTD, noise_GKD.mT)).sum(-1)
     # Words without a context are not predicted.
-    predicted_GT = (contexts_GT > 0).float()
-    noise_weight = config.negatives / config.noise_words
-    total = ((positive_GT + negative_GT * noise_weight) * predicted_GT).sum()
+    predicted_GT = batch.context_GTC.any(-1).float()
+    total = ((positive_GT + negative_GT * config.noise_weight) * predicted_GT).sum()
     return Loss(-total, max(int(predicted_GT.sum()), 1))
+
+
+def hierarchical(model: WordVectors, batch: Batch, config: Config, tree: Tree) -> Loss:
+    """-log P(context | word) of skip-gram, or -log P(word | contexts) of CBOW, by hierarchical
+    softmax (Mikolov et al. 2013b, equation 3; d2l 15.2.2)."""
+    word = slice(config.window, config.window + batch.context_GTC.shape[1])
+    if config.method == "skip_gram":
+        input_GTD = model.input(batch.ids_GC[:, word])
+        node_GCLD = model.output(tree.node_VL[batch.ids_GC])
+        score_GTCL = torch.einsum("gtd,gcld->gtcl", input_GTD, node_GCLD)
+        log_GTC = log_probability(tree, batch.ids_GC[:, None, :], score_GTCL)
+        total = (log_GTC * batch.context_GTC).sum()
+        return Loss(-total, max(int(batch.context_GTC.sum()), 1))
+
+    node_GTLD = model.output(tree.node_VL[batch.ids_GC[:, word]])
+    score_GTL = torch.einsum("gtd,gtld->gtl", _mean_contexts(model, batch), node_GTLD)
+    predicted_GT = batch.context_GTC.any(-1).float()
+    total = (log_probability(tree, batch.ids_GC[:, word], score_GTL) * predicted_GT).sum()
+    return Loss(-total, max(int(predicted_GT.sum()), 1))
+
+
+def _mean_contexts(model: WordVectors, batch: Batch) -> Tensor:
+    """The mean of v over each word's contexts, GTD."""
+    contexts_GT = batch.context_GTC.sum(-1)
+    sum_GTD = torch.bmm(batch.context_GTC, model.input(batch.ids_GC))
+    mean_GTD = sum_GTD / contexts_GT.clamp(min=1)[:, :, None]
+    # Each context has the gradient of h itself, not its share of it, as in Mikolov's program.
+    return sum_GTD + (mean_GTD - sum_GTD).detach()
 
 
 def _output_vectors(model: WordVectors, ids: Tensor, noise_GK: Tensor) -> tuple[Tensor, Tensor]:

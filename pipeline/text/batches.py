@@ -22,6 +22,7 @@ _ENCODED = {
     "labelled": tables.ENCODED_LABELLED,
     "labelled_pair": tables.ENCODED_LABELLED_PAIR,
 }
+_NUMBERED = pa.field(labels.SIDE, pa.int32())
 
 
 def count(
@@ -51,6 +52,9 @@ def encode(
 
     The path of the batch is for UserError about a label that no training row has."""
     path, batch = item
+    if not tables.has_text(kind):
+        return _encode_label(batch, schemas(kind)[1], names, path), {"rows": len(batch)}
+
     columns = [batch["row"]]
     counts = {"rows": len(batch)}
     for side, codec in codecs.items():
@@ -72,6 +76,22 @@ def token_columns(schema: pa.Schema, side: str) -> tuple[str, ...]:
     return _PAIR if _PAIR[0] in schema.names else (_SIDES[side],)
 
 
+def _encode_label(
+    batch: pa.RecordBatch, schema: pa.Schema, names: pa.StringArray | None, path: Path
+) -> pa.RecordBatch:
+    """Copy a batch of rows without text, with the number of the label if they have one."""
+    if names is None:
+        return batch
+    numbers = labels.encode(batch[labels.SIDE], names, path)
+    place = schema.get_field_index(labels.SIDE)
+    return batch.set_column(place, _NUMBERED, numbers)
+
+
 def schemas(kind: str) -> tuple[pa.Schema, pa.Schema]:
     """Schemas before and after `encode`, by the kind of corpus."""
-    return tables.TOKENS[kind], _ENCODED[kind]
+    before = tables.TOKENS[kind]
+    if tables.has_text(kind):
+        return before, _ENCODED[kind]
+    if labels.SIDE not in before.names:
+        return before, before
+    return before, before.set(before.get_field_index(labels.SIDE), _NUMBERED)

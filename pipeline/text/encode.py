@@ -27,9 +27,9 @@ SPACE = "▁"  # replaces a space in plots
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
     """`vocab.json`: settings of normalising and splitting, and the number of ids of each side, and
-    of labels if there are any."""
+    of labels if there are any. A corpus without text has no sides, and `level` is null."""
 
-    level: Level
+    level: Level | None
     lowercase: bool
     letters_only: bool
     share: bool
@@ -50,7 +50,8 @@ def describe(folder: Path) -> Description:
 
     sides = description.sides
     sizes = description.sizes
-    if not sides or set(sides) - set(sizes) or min(sizes.values()) < 1:
+    has_text = description.level is not None
+    if bool(sides) != has_text or set(sides) - set(sizes) or min(sizes.values(), default=1) < 1:
         value = f"sides {', '.join(sides)} and sizes {sizes}"
         raise refuse(str(path), value, "the number of ids of each side", vocab.REPAIR_ADVICE)
     return description
@@ -63,6 +64,7 @@ class Codec:
         self, description: Description, tokens: pa.StringArray, tokenizer: Tokenizer | None
     ) -> None:
         """`tokens`: the token of each id. `tokenizer`: for bpe only."""
+        assert description.level is not None
         assert (description.level == "bpe") == (tokenizer is not None)
         self.level: Level = description.level
         self.size = len(tokens)
@@ -101,6 +103,20 @@ class Codec:
                 self.level,
             )
         )
+
+    def unknown(self, text: str) -> list[str]:
+        """Tokens of a raw text that the vocabulary lacks; bpe lacks none."""
+        if self.level == "bpe":
+            return []
+        description = self._description
+        texts = normalise(
+            pa.array([text], pa.string()), description.lowercase, description.letters_only
+        )
+        tokens = split(texts, self.level).flatten()
+        missing: list[str] = tokens.filter(
+            pc.is_null(pc.index_in(tokens, self._tokens))
+        ).to_pylist()
+        return missing
 
     def encode_tokens(self, tokens: pa.ListArray) -> pa.ListArray:
         """Encode tokens of the tokenize stage as ids; a token outside the vocabulary is `<unk>`."""

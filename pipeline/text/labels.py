@@ -20,7 +20,8 @@ def table(train: Path) -> pa.Table:
     """Labels (`tables.VOCAB`) of the tokenize stage's table `train`; UserError for fewer than
     two."""
     counts: Counter[str] = Counter()
-    for batch in tables.batches(train, tables.TOKENS[kind(train)], columns=["label"]):
+    schema = tables.schema(train, *tables.TOKENS.values())
+    for batch in tables.batches(train, schema, columns=["label"]):
         for entry in pc.value_counts(batch["label"]).to_pylist():
             counts[entry["values"]] += entry["counts"]
 
@@ -35,14 +36,6 @@ def table(train: Path) -> pa.Table:
 
     columns = [names, pa.array(range(len(names)), pa.int32()), [counts[name] for name in names]]
     return pa.table(columns, schema=tables.VOCAB)
-
-
-def kind(tokens: Path) -> str:
-    """Kind of the labelled corpus that a table of the tokenize stage belongs to; UserError for a
-    table of another kind."""
-    kinds = {name: schema for name, schema in tables.TOKENS.items() if "label" in schema.names}
-    schema = tables.schema(tokens, *kinds.values())
-    return next(name for name, other in kinds.items() if other == schema)
 
 
 def load(folder: Path) -> pa.StringArray:

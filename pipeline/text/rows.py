@@ -13,7 +13,15 @@ import pyarrow.compute as pc
 
 from pipeline.core import params, tables
 from pipeline.corpora import BLANK
-from pipeline.text.splits import Digests, Keys, by_fold, by_hash, contiguous, digests
+from pipeline.text.splits import (
+    Digests,
+    Keys,
+    by_fold,
+    by_hash,
+    contiguous,
+    digests,
+    value_digests,
+)
 from pipeline.text.tokens import SIDES, Text, normalise, split
 
 Batches = Iterator[tuple[str, pa.RecordBatch]]
@@ -184,12 +192,18 @@ def prepare(batch: pa.RecordBatch, text: Text, keep_blank: bool = False) -> Prep
     return PreparedBatch(columns, reasons, keys)
 
 
+def prepare_values(batch: pa.RecordBatch) -> PreparedBatch:
+    """Copy a reader's batch of a corpus without text."""
+    columns = {name: batch[name] for name in batch.schema.names if name != "reject"}
+    return PreparedBatch(columns, batch["reject"], [value_digests(batch)])
+
+
 def prepare_batch(
-    item: tuple[str, pa.RecordBatch], text: Text, keep_blank: bool
+    item: tuple[str, pa.RecordBatch], text: Text | None, keep_blank: bool
 ) -> tuple[str, PreparedBatch]:
-    """`prepare` for a reader's (split, batch)."""
+    """`prepare` for a reader's (split, batch); `text` is None for a corpus without text."""
     name, batch = item
-    return name, prepare(batch, text, keep_blank)
+    return name, prepare_values(batch) if text is None else prepare(batch, text, keep_blank)
 
 
 class Splitter:
@@ -240,10 +254,13 @@ class Splitter:
 
 
 def rejects(names: pa.StringArray, rows: PreparedBatch) -> pa.RecordBatch:
-    """The rejected rows as `tables.REJECTS`; the sides of a pair are joined by a tab."""
+    """The rejected rows as `tables.REJECTS`; the sides of a pair are joined by a tab, and rows
+    without text have null."""
     rejected = pc.is_valid(rows.reasons)
     sides = [rows.columns[side] for side in SIDES if side in rows.columns]
-    raw = sides[0] if len(sides) == 1 else pc.binary_join_element_wise(*sides, "\t")
+    raw = pa.nulls(len(rejected), pa.string())
+    if sides:
+        raw = sides[0] if len(sides) == 1 else pc.binary_join_element_wise(*sides, "\t")
     columns = [column.filter(rejected) for column in (names, rows.reasons, raw)]
     return pa.record_batch(columns, schema=tables.REJECTS)
 
@@ -255,6 +272,7 @@ class SplitWriter:
         self.rows = 0
         self.rejected: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
+        self._kind = kind
         self._keys = Keys()
         self._sums = Counter[str]()
         self._schema = tables.TOKENS[kind]
@@ -297,7 +315,7 @@ class SplitWriter:
     def metrics(self, train: "SplitWriter | None") -> dict[str, Any]:
         """Rows, tokens, characters, rows of each label, rejects by reason, duplicates, and the
         overlap with train (None for train itself)."""
-        is_pair = "text" not in self._schema.names
+        is_pair = self._kind in ("pair", "labelled_pair")
         overlap = self._keys.report(None if train is None else train._keys, is_pair)
         labels = {"labels": dict(self.labels)} if "label" in self._schema.names else {}
         return {

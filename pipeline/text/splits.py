@@ -23,6 +23,13 @@ def digests(keys: pa.StringArray) -> Digests:
     return np.frombuffer(joined, "<u8").astype(np.uint64)
 
 
+def value_digests(rows: pa.RecordBatch) -> Digests:
+    """64-bit digest of each row of a corpus without text: of its values, but not of its label."""
+    names = [name for name in rows.schema.names if name not in ("row", "label", "reject")]
+    values = zip(*(rows[name].to_pylist() for name in names), strict=True)
+    return digests(pa.array([repr(row) for row in values], pa.string()))
+
+
 def by_hash(keys: Digests, valid: float, test: float) -> pa.StringArray:
     """Split of each key by its digest alone: equal keys share a split, and no row moves when others
     are added."""

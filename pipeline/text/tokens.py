@@ -36,12 +36,13 @@ import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.core import config
 from pipeline.core.errors import refuse
 
 SIDES = ("text", "source", "target", "premise", "hypothesis")  # columns of raw text
@@ -98,6 +99,17 @@ class Text:
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 1:
             raise refuse("max_tokens", self.max_tokens, "at least 1, or null to keep every row")
+
+
+def load_text(values: Any, has_text: bool, where: str) -> Text | None:
+    """Load the block `text`, whose dotted name is `where`; None for a corpus without text, whose
+    block is null."""
+    if has_text:
+        text: Text = config.load(Text, values, where)
+        return text
+    if values is not None:
+        raise refuse(where, "a section", "null: the corpus has no text", "Set it to null.")
+    return None
 
 
 def normalise(texts: pa.StringArray, lowercase: bool, letters_only: bool) -> pa.StringArray:

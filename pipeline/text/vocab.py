@@ -4,12 +4,13 @@ a rerun gives the same ids."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core import tables
+from pipeline.core import config, tables
 from pipeline.core.errors import refuse
 from pipeline.text.specials import SPECIALS, UNK
 
@@ -41,6 +42,20 @@ class Vocab:
             )
         if self.min_count < 1:
             raise refuse("min_count", self.min_count, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoVocab:
+    """The block `vocab` of a corpus without text: its own name. It has no words to count."""
+
+    corpus: str
+
+
+def load_block(values: Any, has_text: bool, where: str) -> Vocab | NoVocab:
+    """Load the block `vocab` of a corpus with or without text; `where` is its dotted name."""
+    if has_text:
+        return config.load(Vocab, values, where)
+    return config.load(NoVocab, values, where)
 
 
 def load(path: Path, size: int | None, first: Sequence[str]) -> pa.StringArray:

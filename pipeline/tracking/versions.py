@@ -88,7 +88,8 @@ def score_line(root: Path, run: EvaluatedRun) -> str:
     metrics = metrics_file.read(root / path)
 
     task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{run.run}.task")
-    scoring: Scoring = task.scoring(bool(run.corpus_block["text"]["lowercase"]))
+    text = run.corpus_block["text"]  # None for a corpus without text
+    scoring: Scoring = task.scoring(text is not None and bool(text["lowercase"]))
     key = metrics.get("ranked_by", scoring.main)
     score: Any = metrics
     for part in (_SPLIT, *key.split(".")):

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.contracts import Fitted, Sizes
+from pipeline.contracts import Fitted, Sizes, Spelled
 from pipeline.core import config
 from pipeline.core.atomic import replace_file
 from pipeline.core.errors import read_json, refuse
@@ -70,7 +70,7 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def resize_buffers(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give the empty buffers of a model that is not yet fitted the sizes of the file's tensors.
+    """Give the empty buffers of a model that has read no data the sizes of the file's tensors.
 
     A tensor of another type or number of dimensions is left out, and refused by `copy_weights`."""
     for name, buffer in model.named_buffers():
@@ -134,7 +134,7 @@ def load_model(folder: Path, device: torch.device) -> nn.Module:
     model = _build_with_component(blocks, sizes)
 
     tensors, _ = load(folder / "model.safetensors")
-    if isinstance(model, Fitted):
+    if isinstance(model, Fitted | Spelled):
         resize_buffers(model, tensors)
     copy_weights(model, tensors, str(folder / "model.safetensors"))
     return model.to(device).eval()

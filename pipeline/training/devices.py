@@ -1,5 +1,6 @@
 """Devices of tensors, and numbers of threads."""
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from pipeline.core import portable_cpu
 from pipeline.core.errors import refuse
 
 _CPU_INFO = Path("/proc/cpuinfo")  # Linux
+# Parameters of mallopt(3): blocks from this size on are mapped one by one, and free memory at the
+# end of the heap beyond this size is returned.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 2**30
 
 
 def choose(name: str, where: str) -> torch.device:
@@ -65,6 +70,18 @@ def prepare(threads: int) -> None:
     # Deterministic mode would fill every new tensor, which costs up to 8 % of a step. No code here
     # reads memory that it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def reuse_freed_memory() -> None:
+    """Let this process keep the memory of freed tensors for the next ones, up to 1 GiB.
+
+    The C library returns large blocks to the system when they are freed, and the system clears each
+    page of a new one. An update of a large batch then spends up to a third of its time on pages
+    (docs/log.md). Does nothing where the C library has no `mallopt`, as on macOS."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def seed(value: int, device: torch.device) -> None:

@@ -2,6 +2,8 @@
 methods, with parameters of the same names, of one of the task's protocols."""
 
 import inspect
+import typing
+from types import ModuleType
 from typing import Any
 
 from pipeline.core import config, params
@@ -25,6 +27,19 @@ def refuse_other_task(run: params.Run, where: str) -> None:
     ]
     expected = f"one of {', '.join(families)} for {run.task}"
     raise refuse(f"{where}.family", run.family, expected, "Name another family or task.")
+
+
+def refuse_other_objective(task: ModuleType, model: type, objective: Any, where: str) -> None:
+    """UserError if the objective, whose block is `where`, is not that of the model's class.
+
+    `OBJECTIVES` of a task with several has the protocol of each one's models, the special ones
+    first: a model is trained by the first that it supports."""
+    objectives = getattr(task, "OBJECTIVES", {})
+    fitting = [kind for kind, protocol in objectives.items() if supports(model, (protocol,))]
+    if fitting and type(objective) is not (kind := fitting[0]):
+        methods = typing.get_args(typing.get_type_hints(kind)["method"])
+        family = model.__module__.rpartition(".")[2]
+        raise refuse(f"{where}.method", objective.method, f"{' or '.join(methods)} for {family}")
 
 
 def supports(model: type, protocols: tuple[Any, ...]) -> bool:

@@ -183,6 +183,7 @@ def test_settings_without_training_keep_their_runs_unless_they_are_named(project
     assert seeds_of((project / "params.yaml").read_text(encoding="utf-8"))["nbsvm"] == [1, 2]
 
 
+@pytest.mark.long
 def test_a_run_without_an_anchor_gets_further_seeds_with_all_keys(project, seqline, edited) -> None:
     """As in a file that DVC or another program has written."""
     edited(project, "evaluation.seed", 2)
@@ -218,6 +219,7 @@ def test_seeds_in_between_are_added_where_others_are_removed(indent: int, end: s
     assert "# A comment." in after
 
 
+@pytest.mark.long
 def test_changes_and_seeds_go_together(project, seqline) -> None:
     words = ["--set", "settings.lstm.model.hidden=64", "--seeds", "lstm=2", "--seeds", "gru=3"]
     assert seqline(project, "use", "d2l", *words).status == 0

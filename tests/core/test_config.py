@@ -321,6 +321,31 @@ MISTAKES = [
         ),
     ),
     (
+        "settings.seq2seq.model.variants",
+        ["average_heads"],
+        "settings.seq2seq.model.variants: got an unknown key; expected one of cell, ",
+    ),
+    (
+        "settings.transformer.model.variants",
+        ["rotary_positions", "relative_positions"],
+        "settings.transformer.model.variants: got rotary_positions and relative_positions; ",
+    ),
+    (
+        "settings.lstm.model.cell",
+        "update_gru",
+        "settings.lstm.model.implementation: got fused with cell update_gru; expected equations",
+    ),
+    (
+        "settings.lstm.objective.scheduled_sampling",
+        1.0,
+        "settings.lstm.objective.scheduled_sampling: got an unknown key; expected one of ",
+    ),
+    (
+        "settings.skip_gram.objective.negatives",
+        None,
+        "settings.skip_gram.objective.noise_words: got 16 with negatives null; expected ",
+    ),
+    (
         "settings.lstm.training.threads",
         ...,
         "settings.lstm.training.threads: got nothing; expected a whole number. Add the key.",

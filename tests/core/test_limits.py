@@ -218,6 +218,7 @@ def check(root: Path, stage: str, limit: str) -> None:
         assert [line[:9] for line in done.stderr.splitlines()] == ["seqline: "], done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("stage", "limit"),
     mostly_long(

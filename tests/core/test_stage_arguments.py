@@ -76,6 +76,7 @@ def test_every_stage_of_a_kind_has_the_same_command() -> None:
     assert {len(variants) for variants in commands.values()} == {1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["x; touch pwned; true", "$(touch pwned)"])
 def test_plain_dvc_executes_no_corpus_name(with_code: Path, name: str) -> None:
     copy_block(with_code, "corpora", name, {})

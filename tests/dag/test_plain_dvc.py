@@ -121,6 +121,7 @@ PLAN = [
 ]
 
 
+@pytest.mark.long
 def test_the_setting_selects_the_runner(project: Path) -> None:
     with open_runner(project, ["download@a"]) as runner:
         assert isinstance(runner, ForkServer)
@@ -151,6 +152,7 @@ def test_plain_dvc_runs_a_stage_and_forces_it(project: Path) -> None:
     assert flows.inhabitants(project) == []
 
 
+@pytest.mark.long
 def test_plain_dvc_refuses_an_unknown_target_and_a_dag_that_dvc_cannot_read(project: Path) -> None:
     choose(project, "plain")
     with open_runner(project, ["trian@p"]) as dvc, pytest.raises(UserError, match="TARGET: got"):

@@ -50,6 +50,7 @@ def test_copy_without_git_is_accepted_with_no_scm(repository: Path) -> None:
     assert health_checks.git(repository).state == "warn"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", [("check",), ("run", "scratch")])
 def test_a_data_folder_that_is_a_link_is_refused(
     repository: Path, tmp_path: Path, arguments: tuple[str, ...]

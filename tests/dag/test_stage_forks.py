@@ -177,6 +177,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     started.close()
 
 
+@pytest.mark.long
 def test_the_stage_finds_the_process_of_a_new_python(server: Server) -> None:
     facts = []
     for plain in (False, True):
@@ -293,6 +294,7 @@ def test_an_edit_of_the_code_needs_a_new_python(tmp_path: Path) -> None:
     started.close()
 
 
+@pytest.mark.long
 def test_a_dead_server_is_replaced_by_new_pythons(server: Server, tmp_path: Path) -> None:
     root = tmp_path / "project"
     (root / "stages").mkdir(parents=True)
@@ -310,6 +312,7 @@ def test_a_dead_server_is_replaced_by_new_pythons(server: Server, tmp_path: Path
     flows.wait_for(lambda: flows.inhabitants(root) == [], "the end of all")
 
 
+@pytest.mark.long
 def test_server_ends_with_those_who_can_send_requests(tmp_path: Path) -> None:
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages/__init__.py").write_text("")

@@ -35,6 +35,7 @@ def parse(counter: Counter) -> Callable[..., Any]:
     return YamlCache(counter).parse
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["dvc.lock", "dvc.yaml", "params.yaml", "flow.yaml"])
 def test_content_is_that_of_dvc_each_time(name: str, parse: Callable[..., Any]) -> None:
     text = (ROOT / name).read_text()

@@ -33,6 +33,7 @@ TRANSFORMER = {
     "feed_forward": 8,
     "encoder_layers": 1,
     "decoder_layers": 2,
+    "variants": [],
     "dropout": 0.0,
 }
 TRANSFORMER |= {"norm": "layer", "learned_positions": None, "implementation": "fused"}
@@ -52,6 +53,15 @@ TRANSFORMER_LM |= {
     "tied": True,
     "implementation": "fused",
 }
+CONVOLUTIONS = {
+    "embedding": 4,
+    "hidden": 6,
+    "kernel": 3,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "dropout": 0.0,
+    "learned_positions": 12,
+}
 TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "seq2seq": ("seq2seq", RECURRENT | {"cell": "lstm", "layers": 2}),
     "additive attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "additive"}),
@@ -67,6 +77,15 @@ TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "gaussian attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "gaussian"}),
     "pre-norm transformer": ("transformer", TRANSFORMER | {"norm_first": True, "tied": "all"}),
     "post-norm transformer": ("transformer", TRANSFORMER | {"norm_first": False, "tied": "none"}),
+    "convolutions": ("conv_seq2seq", CONVOLUTIONS),
+    "relative positions": (
+        "transformer",
+        TRANSFORMER | {"norm_first": True, "tied": "all", "variants": ["relative_positions"]},
+    ),
+    "rotary positions": (
+        "transformer",
+        TRANSFORMER | {"norm_first": True, "tied": "all", "variants": ["rotary_positions"]},
+    ),
 }
 LANGUAGE_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "recurrent language model": (
@@ -89,6 +108,7 @@ TOGETHER = (
     "scaled dot attention",
     "pre-norm transformer",
     "post-norm transformer",
+    "convolutions",
 )
 WORDS = (UNK, 4, 5)
 LONGEST = 4
@@ -97,7 +117,13 @@ EVERY = sum(len(WORDS) ** n for n in range(LONGEST)) + len(WORDS) ** LONGEST
 
 SEEDS = st.integers(0, 10**6)
 # as additive attention, but for the score
-SCORED_ALIKE = ("dot attention", "general attention", "gaussian attention")
+SCORED_ALIKE = (
+    "dot attention",
+    "general attention",
+    "gaussian attention",
+    "relative positions",
+    "rotary positions",
+)
 family = pytest.mark.parametrize(
     "name", mostly_long(FAMILIES, lambda name: name not in SCORED_ALIKE)
 )

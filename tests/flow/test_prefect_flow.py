@@ -210,6 +210,11 @@ def test_failed_stage_stops_only_its_dependents(
             "run.time_limit: got an unknown key",
         ),
         ((), {"dvc.yaml": "stages: {a: {do: 1}}"}, "dvc.yaml: got "),
+        (
+            (),
+            {"params.yaml": "compute: {}\nevaluations: {}\n"},
+            "evaluations: got an unknown section; expected one of compute, evaluation, ",
+        ),
     ],
 )
 def test_mistake_is_reported_in_one_line_before_any_stage(

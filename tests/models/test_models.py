@@ -37,11 +37,22 @@ TRANSFORMER = {
     "feed_forward": 64,
     "encoder_layers": 2,
     "decoder_layers": 2,
+    "variants": [],
     "dropout": 0.0,
     "norm": "layer",
     "learned_positions": None,
     "implementation": "fused",
 }
+CONVOLUTIONS = {
+    "embedding": 24,
+    "hidden": 32,
+    "kernel": 3,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "dropout": 0.0,
+    "learned_positions": 64,
+}
+VARIED = {"norm_first": True, "tied": "output"}
 TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "seq2seq rnn": ("seq2seq", RECURRENT | {"cell": "rnn", "bidirectional": False, "layers": 2}),
     "seq2seq gru": ("seq2seq", RECURRENT | {"cell": "gru"}),
@@ -67,6 +78,18 @@ TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
         TRANSFORMER | {"norm_first": False, "tied": "none", "norm": "batch"},
     ),
     "post-norm transformer": ("transformer", TRANSFORMER | {"norm_first": False, "tied": "none"}),
+    "convolutions": ("conv_seq2seq", CONVOLUTIONS),
+    "relative positions": (
+        "transformer",
+        TRANSFORMER | VARIED | {"variants": ["relative_positions"]},
+    ),
+    "rotary positions": ("transformer", TRANSFORMER | VARIED | {"variants": ["rotary_positions"]}),
+    "averaged heads without scales": (
+        "transformer",
+        TRANSFORMER
+        | VARIED
+        | {"variants": ["average_heads", "unscaled_scores", "unscaled_embeddings"]},
+    ),
 }
 SIZES = Sizes(14, 14, True)
 RECURRENT_LM = {
@@ -95,6 +118,15 @@ TRANSFORMER_LM |= {
 LANGUAGE_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn": ("recurrent_lm", RECURRENT_LM | {"cell": "rnn"}),
     "gru one-hot": ("recurrent_lm", RECURRENT_LM | {"cell": "gru", "embedding": 0}),
+    "relu rnn": ("recurrent_lm", RECURRENT_LM | {"cell": "relu_rnn"}),
+    "gru with the reset gate alone": (
+        "recurrent_lm",
+        RECURRENT_LM | {"cell": "reset_gru", "implementation": "equations"},
+    ),
+    "gru with the update gate alone": (
+        "recurrent_lm",
+        RECURRENT_LM | {"cell": "update_gru", "implementation": "equations"},
+    ),
     "lstm tied": ("recurrent_lm", RECURRENT_LM | {"cell": "lstm", "embedding": 32, "tied": True}),
     "transformer": ("transformer_lm", TRANSFORMER_LM),
     "transformer, learned positions": (
@@ -144,9 +176,9 @@ def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
 
 
 def translation_config(**changes: Any) -> translation.Config:
-    return translation.Config(
-        **({"batch_tokens": 400, "label_smoothing": 0.0, "max_length": 40} | changes)
-    )
+    given: dict[str, Any] = {"batch_tokens": 400, "label_smoothing": 0.0, "max_length": 40}
+    given |= {"scheduled_sampling": None, "padding_in_loss": False}
+    return translation.Config(**(given | changes))
 
 
 @torch.inference_mode()
@@ -223,7 +255,17 @@ def test_attention_is_a_distribution_over_the_real_source(translator: Any) -> No
 @pytest.mark.parametrize(
     "name",
     mostly_long(
-        ["additive attention", "pre-norm transformer", "scaled dot attention", "seq2seq gru"], 1
+        [
+            "additive attention",
+            "pre-norm transformer",
+            "scaled dot attention",
+            "seq2seq gru",
+            "convolutions",
+            "relative positions",
+            "rotary positions",
+            "averaged heads without scales",
+        ],
+        1,
     ),
 )
 def test_every_translator_learns_to_reverse_digits(name: str, tmp_path: Path) -> None:
@@ -402,6 +444,30 @@ def test_sentences_longer_than_the_position_table_are_read() -> None:
         ("attention_seq2seq", {"score": "cosine"}, "expected one of additive, dot, scaled_dot"),
         ("seq2seq", {"dropout": 1.0}, "settings.x.model.dropout: got 1.0"),
         ("transformer", {"tied": "all"}, "vocab.share: true"),
+        (
+            "transformer",
+            {"variants": ["relative_positions", "rotary_positions"]},
+            "variants: got relative_positions and rotary_positions; expected one kind of positions",
+        ),
+        (
+            "transformer",
+            {"variants": ["rotary_positions"], "learned_positions": 9},
+            "learned_positions: got 9 with rotary_positions; expected null",
+        ),
+        (
+            "transformer",
+            {"variants": ["rotary_positions"], "heads": 32},
+            "heads: got 32 with width 32 and rotary_positions; expected an even width",
+        ),
+        ("transformer", {"variants": ["average_heads"] * 2}, "expected each variant once"),
+        ("transformer", {"variants": ["relu"]}, "settings.x.model.variants[0]: got 'relu'"),
+        (
+            "seq2seq",
+            {"cell": "reset_gru"},
+            "implementation: got fused with cell reset_gru; expected equations",
+        ),
+        ("transformer", {"cell": "relu_rnn"}, "model.cell: got an unknown key"),
+        ("seq2seq", {"variants": ["average_heads"]}, "model.variants: got an unknown key"),
     ],
 )
 def test_a_model_block_that_cannot_be_is_refused(

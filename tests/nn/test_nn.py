@@ -18,7 +18,7 @@ from pipeline.nn.cells import Cell, Recurrent
 from pipeline.nn.masks import causal_TK
 from pipeline.nn.positional import positions, sinusoidal_TH
 
-CELLS: tuple[Cell, ...] = ("rnn", "gru", "lstm")
+CELLS: tuple[Cell, ...] = ("rnn", "relu_rnn", "gru", "lstm")
 SCORES: tuple[attention_scores.Score, ...] = (
     "additive",
     "dot",
@@ -34,6 +34,37 @@ def twins(cell: Cell, layers: int, bidirectional: bool) -> tuple[Recurrent, Recu
     written = Recurrent(cell, 5, 6, layers, 0.0, "equations", bidirectional=bidirectional)
     written.load_state_dict(fused.state_dict())
     return fused, written
+
+
+SINGLE_GATES: dict[Cell, tuple[int, float]] = {"reset_gru": (1, -1e9), "update_gru": (0, 1e9)}
+"""Of torch's gates reset, update and candidate, the missing one, and its bias that fixes it."""
+
+
+@pytest.mark.parametrize("cell", SINGLE_GATES)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_single_gate_gru_is_torchs_with_the_other_gate_fixed(
+    cell: Cell, layers: int, bidirectional: bool
+) -> None:
+    torch.manual_seed(1)
+    ours = Recurrent(cell, 5, 6, layers, 0.0, "equations", bidirectional=bidirectional)
+    theirs = Recurrent("gru", 5, 6, layers, 0.0, "fused", bidirectional=bidirectional)
+    missing, bias = SINGLE_GATES[cell]
+    kept = [gate for gate in range(3) if gate != missing]
+    with torch.no_grad():
+        for name, weight in theirs.kernel.named_parameters():
+            gates = weight.view(3, 6, -1)
+            gates[missing] = bias if name.startswith("bias_ih") else 0.0
+            gates[kept] = getattr(ours.kernel, name).view(2, 6, -1)
+    x_BTE, length_B = torch.randn(4, 7, 5, requires_grad=True), torch.tensor([7, 1, 4, 6])
+    found, wanted = (part.forward_padded(x_BTE, length_B) for part in (ours, theirs))
+    torch.testing.assert_close(found, wanted)
+    of_torch = gradients(theirs.kernel, [x_BTE], wanted[0], *wanted[1])
+    for name, gradient in gradients(ours.kernel, [x_BTE], found[0], *found[1]).items():
+        want = of_torch[name]
+        if not name.startswith("input"):
+            want = want.view(3, 6, -1)[kept].view_as(gradient)
+        torch.testing.assert_close(gradient, want)
 
 
 def gradients(model: nn.Module, inputs: Sequence[Tensor], *outputs: Tensor) -> dict[str, Tensor]:
@@ -134,6 +165,7 @@ BLOCK: dict[str, Any] = {
     "norm": "layer",
     "norm_first": True,
     "activation": "relu",
+    "variants": (),
 }
 
 

@@ -35,14 +35,16 @@ TRANSFORMER = {
     "feed_forward": 4,
     "encoder_layers": 1,
     "decoder_layers": 1,
+    "variants": [],
     "dropout": 0.0,
 }
 TRANSFORMER |= {"norm": "layer", "norm_first": True, "tied": "none", "implementation": "fused"}
+TEACHER_FORCING = {"scheduled_sampling": None, "padding_in_loss": False}
 CASES: dict[str, tuple[ModuleType, dict[str, Any], dict[str, Any]]] = {
     "transformer": (
         translation,
         TRANSFORMER,
-        {"batch_tokens": 40, "label_smoothing": 0.0, "max_length": 9},
+        {"batch_tokens": 40, "label_smoothing": 0.0, "max_length": 9} | TEACHER_FORCING,
     ),
     "transformer_classifier": (
         classification,

@@ -21,6 +21,7 @@ BLOCK: dict[str, Any] = {
     "feed_forward": HIDDEN,
     "encoder_layers": LAYERS,
     "decoder_layers": LAYERS,
+    "variants": [],
     "dropout": 0.0,
     "norm": "layer",
     "learned_positions": None,

@@ -52,7 +52,13 @@ TRAINING = {
 }
 TRANSLATION = {
     "task": "translation",
-    "objective": {"batch_tokens": 500, "label_smoothing": 0.1, "max_length": 64},
+    "objective": {
+        "batch_tokens": 500,
+        "label_smoothing": 0.1,
+        "max_length": 64,
+        "scheduled_sampling": None,
+        "padding_in_loss": False,
+    },
 }
 STORY = {
     "task": "language_model",
@@ -79,7 +85,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "model": {
             "width": 16, "heads": 2, "feed_forward": 16, "encoder_layers": 1, "decoder_layers": 2,
             "dropout": 0.1, "norm": "layer", "norm_first": True,
-            "learned_positions": None, "tied": "none", "implementation": "fused",
+            "learned_positions": None, "tied": "none", "variants": [], "implementation": "fused",
         },
     },
     "attention_seq2seq": TRANSLATION

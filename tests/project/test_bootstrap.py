@@ -74,6 +74,7 @@ def test_a_current_environment_is_left_alone_without_the_network(project: Path, 
     assert run(project, "--dev").returncode == 2, "the development tools are not there yet"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
 def test_outdated_environment_is_updated_once_the_index_answers(
     project: Path, bare, name: str

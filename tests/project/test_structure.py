@@ -38,6 +38,7 @@ SERVED = "pipeline.tracking.served"  # tracking, and yet a model at work: what M
 # MLflow keeps and runs this one file, which by its rules ends with a statement
 LOADER = "pipeline.tracking.loader"
 INSTALLED_AS = {
+    "PIL": "pillow",
     "dvc_data": "dvc-data",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",

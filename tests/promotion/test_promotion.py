@@ -270,9 +270,11 @@ def test_decision_reason_is_reported(sets: list[Comparison], promote: bool, said
 UNITS = {
     "classification": "50.00 points of accuracy",
     "fill_blank": "50.00 nats per word",
+    "image_classification": "50.00 points of accuracy",
     "language_model": "50.00 bits per character",
     "masked_language_model": "50.00 nats per masked word",
     "pair_classification": "50.00 points of accuracy",
+    "series": "50.00 RMSE",
     "translation": "50.00 BLEU",
     "word_vectors": "50.00 points of agreement",
 }

@@ -141,6 +141,7 @@ def test_tuning_without_a_file_of_looks_writes_its_header(project: Path) -> None
     assert (project / LOOKS).read_text(encoding="utf-8") == HEADER
 
 
+@pytest.mark.long
 def test_tuning_ranks_by_validation_scores_and_says_so(project: Path) -> None:
     tune(project)
     text = comparison(project)

@@ -76,6 +76,7 @@ def metrics(root: Path, name: str) -> dict[str, Any]:
     return json.loads((root / f"reports/metrics/{name}.json").read_text())["test"]
 
 
+@pytest.mark.long
 def test_settings_with_one_seed_are_ranked_and_claim_nothing(reported: Path) -> None:
     text = (reported / "reports/comparison.md").read_text()
     header, _, *rows = table_after(text, "## Translators on pairs")
@@ -126,6 +127,7 @@ def cased(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("lowercase", "order", "title", "other", "name", "key"),
     [
@@ -263,6 +265,7 @@ def test_report_shows_samples_settings_and_signatures(reported: Path) -> None:
     assert "tok:13a" in text
 
 
+@pytest.mark.long
 def test_runs_that_are_no_longer_in_the_params_are_not_reported(project: Path) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
     del params["runs"]["seq2seq"]
@@ -409,6 +412,7 @@ def test_attention_shows_the_heads_of_the_last_layer_or_the_only_map(tmp_path: P
         assert (tmp_path / f"{heads}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 @given(st.lists(st.floats(0, 200), min_size=1, max_size=12))
 def test_labels_keep_their_order_and_their_distance(wanted: list[float]) -> None:
     found = style.spread(wanted, 13.0, 0.0, 200.0)

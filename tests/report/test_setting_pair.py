@@ -33,6 +33,7 @@ def compared(root: Path, first: str, second: str) -> str:
     return document.markdown(pair.compare(*folders(root), (first, second), "NAME"), root)
 
 
+@pytest.mark.long
 def test_the_test_is_that_of_the_whole_report(root: Path) -> None:
     text = compared(root, "seq2seq", "transformer")
     assert text.startswith(

@@ -433,6 +433,7 @@ def test_chinese_is_scored_and_ranked_by_its_characters(evaluated: Path) -> None
     assert "tok:zh" in text
 
 
+@pytest.mark.long
 def test_tokenizer_mismatch_is_noted_by_evaluate_and_report(
     evaluated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -455,6 +456,7 @@ def test_tokenizer_mismatch_is_noted_by_evaluate_and_report(
     ).read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_where_no_reference_has_four_tokens_chrf_ranks_and_everyone_says_why(
     evaluated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -607,6 +609,7 @@ def test_a_smaller_vocabulary_does_not_look_better(run: str, corpus: str, evalua
         )
 
 
+@pytest.mark.long
 def test_the_report_shows_the_share_of_unknown_words_beside_the_score(evaluated: Path) -> None:
     share = cut(evaluated, "story", 5)
     for run in ("transformer", "seq2seq", "lstm"):

@@ -20,6 +20,7 @@ def test_digest_covers_the_code_that_dvc_yaml_declares(node) -> None:
     assert train.code_deps(run) == declared
 
 
+@pytest.mark.long
 def test_digest_ignores_which_modules_are_imported() -> None:
     name = NODES[0].address.partition("@")[2]
     run = params.run(ROOT / "params.yaml", name)

@@ -29,7 +29,13 @@ def test_a_corpus_too_small_for_its_batches_is_refused() -> None:
         translation.Task(
             pairs,
             pairs,
-            translation.Config(batch_tokens=60, label_smoothing=0.1, max_length=3),
+            translation.Config(
+                batch_tokens=60,
+                label_smoothing=0.1,
+                max_length=3,
+                scheduled_sampling=None,
+                padding_in_loss=False,
+            ),
             1,
             CPU,
         )
@@ -127,7 +133,13 @@ def test_batches_hold_every_usable_pair_once_and_keep_the_budget() -> None:
         },
         schema=tables.ENCODED_PAIR,
     )
-    config = translation.Config(batch_tokens=50, label_smoothing=0.0, max_length=12)
+    config = translation.Config(
+        batch_tokens=50,
+        label_smoothing=0.0,
+        max_length=12,
+        scheduled_sampling=None,
+        padding_in_loss=False,
+    )
     task = translation.Task(pairs, pairs, config, 1, CPU)
     rows = [int(row) for planned in task.plan(0) for row in planned]
     assert sorted(rows) == [i for i, pair in enumerate(lengths) if max(pair) <= 12]

@@ -171,6 +171,7 @@ def test_a_further_seed_and_another_score_update_the_same_parent(project: Path) 
     assert [(point.step, point.value) for point in history] == [(0, 4.25), (1, 3.875), (2, 5.25)]
 
 
+@pytest.mark.long
 def test_a_seed_that_the_project_no_longer_has_counts_until_its_run_is_deleted(
     project: Path,
 ) -> None:
@@ -203,6 +204,7 @@ def test_a_seed_that_was_trained_again_counts_once(project: Path) -> None:
     assert parent.data.metrics[MEAN] == round(statistics.mean([9.0, 3.5, 5.125]), 6)
 
 
+@pytest.mark.long
 def test_changed_hyperparameters_are_another_parent_that_shows_the_change(project: Path) -> None:
     write_seeds(project, SCORES)
     tracking.sync(project)
@@ -221,6 +223,7 @@ def test_changed_hyperparameters_are_another_parent_that_shows_the_change(projec
     assert by_name["lstm"].data.metrics == before.data.metrics
 
 
+@pytest.mark.long
 def test_many_changes_are_shown_as_a_digest(project: Path) -> None:
     write_seeds(project, {1: 4.0})
     tracking.sync(project)
@@ -280,6 +283,7 @@ def test_a_run_of_an_older_version_is_of_a_setting_of_its_own_name() -> None:
     assert setting.name == "lstm"
 
 
+@pytest.mark.long
 def test_a_store_without_parents_is_upgraded_without_duplicates(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +315,7 @@ def test_a_deleted_parent_comes_back(project: Path) -> None:
     assert [run.info.run_id for run in parents(client)] == [parent.info.run_id]
 
 
+@pytest.mark.long
 def test_a_parent_that_is_gone_for_good_is_created_again(project: Path) -> None:
     write_seeds(project, SCORES)
     tracking.sync(project)
@@ -324,6 +329,7 @@ def test_a_parent_that_is_gone_for_good_is_created_again(project: Path) -> None:
     assert again.data.metrics["seeds"] == 3.0
 
 
+@pytest.mark.long
 def test_of_two_parents_of_one_setting_the_older_one_keeps_all_children(project: Path) -> None:
     """As after the first syncs of two machines at once, on one server."""
     write_seeds(project, SCORES)

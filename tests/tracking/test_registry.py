@@ -328,6 +328,7 @@ def test_promoting_the_champion_changes_nothing(project: Project) -> None:
     assert everything(project) == before
 
 
+@pytest.mark.long
 def test_a_promotion_that_is_killed_leaves_the_champion_and_those_before_it(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,6 +381,7 @@ def test_a_challenger_is_shown_until_it_is_champion(project: Project) -> None:
     assert aliases() == {"champion": "2"}
 
 
+@pytest.mark.long
 def test_concurrent_promotions_are_serialized(project: Project) -> None:
     versions = [registry.version_of_run(project.root, run) for run in ("lstm", "gru")] + [
         project.retrained("lstm")
@@ -551,6 +553,7 @@ def settled(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return settle
 
 
+@pytest.mark.long
 def test_a_champion_that_was_moved_during_a_contest_stays(project: Project, settled) -> None:
     assert settled("lstm").event == "promoted"
     third = project.retrained("lstm")
@@ -590,6 +593,7 @@ def test_champion_replaced_in_mlflow_ui_is_not_shown_as_promoted(project: Projec
     assert "is promoted" not in again.line
 
 
+@pytest.mark.long
 def test_clones_reuse_an_earlier_decision(project: Project, settled) -> None:
     """Until the rules are others, or the champion."""
     held: list[int] = []

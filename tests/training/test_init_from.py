@@ -33,13 +33,9 @@ ADOPTED = [
 
 
 def run_of(family: str, **changes: Any) -> params.Run:
-    """The first run of the family in params.yaml or, if it has none, in a preset, with these
-    changes of its `model:`."""
-    found = (
-        params.run(file, name)
-        for file in [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
-        for name in config.section(file, "runs")
-    )
+    """The first run of the family in params.yaml or a preset, with changes of its `model:`."""
+    files = (ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml")))
+    found = (params.run(file, name) for file in files for name in config.section(file, "runs"))
     run = next(run for run in found if run.family == family)
     return dataclasses.replace(run, model=run.model | changes)
 

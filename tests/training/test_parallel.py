@@ -179,6 +179,7 @@ def test_a_model_with_batch_norm_trains_in_one_process_only(norm: str, tmp_path:
         "feed_forward": 8,
         "encoder_layers": 1,
         "decoder_layers": 1,
+        "variants": [],
         "dropout": 0.0,
         "norm": norm,
         "norm_first": True,

@@ -48,6 +48,7 @@ TRANSLATOR = {
     "feed_forward": 16,
     "encoder_layers": 1,
     "decoder_layers": 1,
+    "variants": [],
     "dropout": 0.2,
     "norm": "layer",
     "norm_first": True,
@@ -107,7 +108,13 @@ def case(kind: str) -> tuple[nn.Module, Any]:
     pairs = pa.table(
         {"row": range(60), "source": rows, "target": rows[::-1]}, schema=tables.ENCODED_PAIR
     )
-    config = translation.Config(batch_tokens=24, label_smoothing=0.1, max_length=10)
+    config = translation.Config(
+        batch_tokens=24,
+        label_smoothing=0.1,
+        max_length=10,
+        scheduled_sampling=None,
+        padding_in_loss=False,
+    )
     return checkpoint.build(
         "transformer", TRANSLATOR, Sizes(10, 10, True), "model"
     ), translation.Task(pairs, pairs, config, 1, CPU)
@@ -226,6 +233,7 @@ def test_a_training_killed_while_its_average_is_validated_says_so_once(tmp_path:
     assert [name for _, _, name, _ in done.history].count("valid/averaged_loss") == 1
 
 
+@pytest.mark.long
 def test_save_frequency_does_not_change_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pipeline.core import config, params, tables
 from pipeline.scoring import tokenizers
 from pipeline.scoring.significance import Array, Bootstrap, Score
-from pipeline.text.tokens import Text
+from pipeline.text.tokens import Text, load_text
 
 Column = tuple[str, str, str]
 """Title, dotted key below the split in the metrics, format."""
@@ -28,13 +28,13 @@ class Inputs:
     """Folders of the stages predict, tokenize and encode for a run, and the block `text` of its
     corpus.
 
-    `text` normalizes references and outputs before they are compared. Without `encoded` no word
-    counts as unknown."""
+    `text` normalizes references and outputs before they are compared; it is None for a corpus
+    without text. Without `encoded` no word counts as unknown."""
 
     predictions: Path
     tokens: Path
     encoded: Path | None
-    text: Text
+    text: Text | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +82,10 @@ class Scoring:
     # substitute(table): another scoring and the reason, if this one gives the same score to all
     # outputs for these references.
     substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = lambda table: None
+
+    # Format of the main score in the report, and what by_length.csv divides it by.
+    form: str = "{:.2f}"
+    divided_by: str = "length"
 
     def select_scoring(self, table: pa.Table) -> "tuple[Scoring, str]":
         """Select the scoring that ranks the rows of `table` by their references alone; the reason
@@ -148,14 +152,16 @@ def guards() -> dict[str, tuple[str, ...]]:
 def load_scoring(file: Path, name: str, run: params.Run, tokenizer: str = "13a") -> Scoring:
     """Load the scoring for the task of the run `name` of the params file `file`."""
     task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{name}.task")
-    scoring: Scoring = task.scoring(text_config(file, run.corpus).lowercase, tokenizer)
+    text = text_config(file, run.corpus)
+    scoring: Scoring = task.scoring(text is not None and text.lowercase, tokenizer)
     return scoring
 
 
-def text_config(file: Path, corpus: str) -> Text:
-    """The block `text` of a corpus of the params file."""
+def text_config(file: Path, corpus: str) -> Text | None:
+    """The block `text` of a corpus of the params file; None for a corpus without text."""
     where = f"corpora.{corpus}.text"
-    return config.load(Text, config.section(file, where), where)
+    values = config.section(file, where)
+    return load_text(values, values is not None, where)
 
 
 def bleu_tokenizer(file: Path, corpus: str, tokens: Path) -> tuple[params.Tokenizer, str]:

@@ -30,7 +30,7 @@ _COLUMNS = (
 )
 _BINS = 15  # of the calibration error, as in Guo et al. 2017
 _TODO = "Remove it. Run `dvc repro`."
-_MEANING = (
+MEANING = (
     "Accuracy is the share of texts whose most likely label is the true one. "
     "F1 is the harmonic mean of a label's precision and recall, and macro F1 is the unweighted "
     "mean of F1 over the labels. "
@@ -68,7 +68,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         title="Classifiers",
         length="tokens in the text",
         unit="text",
-        meaning=_MEANING,
+        meaning=MEANING,
         d2l_bleu=False,
     )
 
@@ -80,54 +80,51 @@ def score(sums_RK: Array) -> Array:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Scores of every row, as `label_scores`."""
+    """Scores of every row, as `score_labels`; equal texts are one block."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_LABELLED).sort_by("row")
-    length = pc.list_value_length(texts["tokens"])
-    return label_scores(inputs, split, texts, by_text(texts["text"]), length)
+    lengths = pc.cast(pc.list_value_length(texts["tokens"]), pa.int32())
+    return score_labels(inputs.predictions, split, texts["label"], by_text(texts["text"]), lengths)
 
 
-def label_scores(
-    inputs: Inputs,
+def score_labels(
+    predictions: Path,
     split: str,
-    texts: pa.Table,
+    label_N: pa.ChunkedArray,
     block_N: NDArray[np.int64],
-    length: pa.ChunkedArray,
+    length_N: Any,
 ) -> pa.Table:
-    """True label, predicted label, nats and confidence of every row of `texts`, with its block and
-    length; UserError if predictions and texts do not match."""
-    path = inputs.predictions / f"labels_{split}.parquet"
-    predictions = tables.read(path, tables.LABELS).sort_by("row")
-    check_row_numbers(predictions["row"], len(texts), path)
+    """Scores of the labels in the folder `predictions` of a split, whose rows have the true labels
+    `label_N`; UserError if these do not match."""
+    path = predictions / f"labels_{split}.parquet"
+    predicted = tables.read(path, tables.LABELS).sort_by("row")
+    check_row_numbers(predicted["row"], len(label_N), path)
 
-    names_path = inputs.predictions / "labels.json"
+    names_path = predictions / "labels.json"
     names = _names(names_path)
 
     # Columns of log_probs are in the order of labels.json.
-    log_probs = np.asarray(pc.list_flatten(predictions["log_probs"]))
-    label_N = pc.index_in(texts["label"], pa.array(names))
-    if len(log_probs) != len(texts) * len(names) or label_N.null_count:
+    log_probs = np.asarray(pc.list_flatten(predicted["log_probs"]))
+    number_N = pc.index_in(label_N, pa.array(names))
+    if len(log_probs) != len(label_N) * len(names) or number_N.null_count:
         raise refuse(
             str(names_path), f"{len(names)} names", f"those of the labels in {path}", _TODO
         )
 
     # Nats of the true labels.
-    log_probs_NL = log_probs.reshape(len(texts), len(names))
-    nats = -log_probs_NL[np.arange(len(texts)), label_N.to_numpy()]
-    confidence_N = np.exp(log_probs_NL.max(1))
+    log_probs_NL = log_probs.reshape(len(label_N), len(names))
+    nats = -log_probs_NL[np.arange(len(label_N)), number_N.to_numpy()]
     if not np.isfinite(nats).all():
         raise diverged(path)
-    return pa.table(
-        {
-            "row": texts["row"],
-            "block": block_N,
-            "length": pc.cast(length, pa.int32()),
-            "label": texts["label"],
-            "predicted": predictions["label"],
-            "nats": nats,
-            "confidence": confidence_N,
-        },
-        schema=tables.SCORES_LABELLED,
-    )
+    columns = {
+        "row": predicted["row"],
+        "block": block_N,
+        "length": length_N,
+        "label": label_N,
+        "predicted": predicted["label"],
+        "nats": nats,
+        "confidence": np.exp(log_probs_NL.max(1)),
+    }
+    return pa.table(columns, schema=tables.SCORES_LABELLED)
 
 
 def units(table: pa.Table) -> Array:

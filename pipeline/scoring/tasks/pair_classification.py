@@ -38,14 +38,18 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """Scores of every pair, as `classification.label_scores`; pairs of one premise are a block."""
+    """Scores of every pair, as `classification.score_labels`; a block is the pairs of a premise."""
     path = inputs.tokens / f"{split}.parquet"
     pairs = tables.read(path, tables.TOKENS_LABELLED_PAIR).sort_by("row")
     premise, hypothesis = (
         pc.list_value_length(pairs[name]) for name in ("premise_tokens", "hypothesis_tokens")
     )
-    return classification.label_scores(
-        inputs, split, pairs, by_text(pairs["premise"]), pc.add(premise, hypothesis)
+    return classification.score_labels(
+        inputs.predictions,
+        split,
+        pairs["label"],
+        by_text(pairs["premise"]),
+        pc.add(premise, hypothesis),
     )
 
 

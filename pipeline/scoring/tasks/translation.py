@@ -160,6 +160,7 @@ def _rows(setting: _Setting, inputs: Inputs, split: str) -> pa.Table:
         "characters": likelihood.with_ends(pairs["target_characters"]),
     }
     references = pairs["target"].combine_chunks()
+    assert inputs.text is not None
     columns |= _output_columns(setting, inputs.text, outputs, references)
     return pa.table(columns, schema=tables.SCORES_PAIR)
 
