@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.atomic import remove_folders, replace_file
-from pipeline.core.errors import UserError, describe_error, name_file_in_errors, refuse
+from pipeline.core.errors import name_file_in_errors, refuse
+from pipeline.core.table_errors import absent, broken, wrong_schema
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 _COMPLETE = frozenset({"row", "nats", "count"})  # columns that have no null in any table
@@ -318,7 +319,7 @@ def schema(path: Path, *choices: pa.Schema) -> pa.Schema:
         for choice in choices:
             if actual.equals(choice):
                 return choice
-        raise _wrong_schema(path, actual, choices)
+        raise wrong_schema(path, actual, choices)
 
 
 @contextmanager
@@ -372,7 +373,7 @@ def _open(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     # With pre_buffer the whole file is kept in memory, however small the batches.
     with _parquet(path), pq.ParquetFile(path, pre_buffer=False) as file:
         if not file.schema_arrow.equals(schema):
-            raise _wrong_schema(path, file.schema_arrow, (schema,))
+            raise wrong_schema(path, file.schema_arrow, (schema,))
         yield file
 
 
@@ -382,34 +383,13 @@ def _parquet(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise _absent(path) from None
+        raise absent(path) from None
     except _DAMAGED as error:
-        raise _broken(path, error) from None
+        raise broken(path, error) from None
     except OSError as error:
         if error.errno is not None:
             raise
-        raise _broken(path, error) from None  # Arrow's error for damaged bytes has no errno
-
-
-def _absent(path: Path) -> UserError:
-    return refuse(str(path), "no such file", "a table of an earlier stage", "Run `dvc repro`.")
-
-
-def _broken(path: Path, error: Exception) -> UserError:
-    return refuse(
-        str(path), describe_error(error), "a Parquet file", "Delete it and run `dvc repro`."
-    )
-
-
-def _wrong_schema(path: Path, actual: pa.Schema, choices: tuple[pa.Schema, ...]) -> UserError:
-    expected = " or ".join(f"columns {_columns(choice)}" for choice in choices)
-    return refuse(
-        str(path), f"columns {_columns(actual)}", expected, "Delete it and run `dvc repro`."
-    )
-
-
-def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} {field.type}" for field in schema)
+        raise broken(path, error) from None  # Arrow's error for damaged bytes has no errno
 
 
 def _leaves(schema: pa.Schema) -> list[str]:
