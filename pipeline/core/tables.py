@@ -281,7 +281,7 @@ SCORES_VECTORS = pa.schema(
 
 def has_text(kind: str) -> bool:
     """Whether corpora of the kind have texts; others have no block `text` and no vocabulary."""
-    return not {"tokens", "source_tokens"}.isdisjoint(TOKENS[kind].names)
+    return any(name.endswith("tokens") for name in TOKENS[kind].names)
 
 
 def kind(path: Path) -> str:
