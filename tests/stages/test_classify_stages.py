@@ -241,6 +241,10 @@ def test_a_blank_text_has_a_blank_line_and_a_warning(trial) -> None:
             "--run: got nlp; expected a setting or a run, one of mlp, ",
         ),
         (
+            ("classify", "good", "bad", "--run", "mlp"),
+            "HYPOTHESIS: got a second text; expected one text for the task classification. Remove",
+        ),
+        (
             ("translate", "good", "--run", "mlp"),
             "expected a section with a method. Name a run with a search.",
         ),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import stage_runs
 import yaml
@@ -146,6 +147,20 @@ def test_counts_of_the_corpus(project: Path) -> None:
     premises = set(tokens(project, "train")["premise"].to_pylist())
     assert counted["train"]["distinct_sources"] == len(premises)
     assert counted["test"]["rows_also_in_train"] == 0
+
+
+def test_a_label_without_training_rows_is_refused_in_one_line(
+    project: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(project, tmp_path / "unseen")
+    path = root / "data/tokens/toy_inference/train.parquet"
+    train = tokens(root, "train")
+    tables.write(path, train.filter(pc.not_equal(train["label"], "neutral")))
+    stage_runs.run(root, "vocab", "toy_inference")
+    with pytest.raises(UserError, match=r"got the label neutral; expected one of") as error:
+        stage_runs.run(root, "encode", "toy_inference")
+    assert str(error.value).endswith("None of train has it.")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("run", RUNS)
