@@ -11,8 +11,8 @@ The chosen test gets the most pairs, and the slow ones, which resample, the fewe
 seeds are those measured on toy_reviews (accuracy of bert_sentiment: 83.00, 89.90, 93.20, and of
 transformer_classifier: 84.90, 85.85, 87.60) and toy_en_fr (BLEU of seq2seq: 44.99, 33.55, 28.00).
 
-`baselines`: the same of the chosen test alone, for one training of a baseline, which draws no random
-numbers, against the seeds of a setting with the same mean.
+`baselines`: the same of the chosen test alone, for one training of a baseline, which draws no
+random numbers, against the seeds of a setting with the same mean.
 
 `power`: the share of pairs that are called different, by the true difference.
 

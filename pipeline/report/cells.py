@@ -23,11 +23,12 @@ def seeds(setting: SettingResults) -> str:
     return str(len(setting.results)) if len(setting.results) > 1 else "one seed"
 
 
-def estimate(score: Any) -> str:
+def estimate(score: Any, form: str) -> str:
     """A score with its interval."""
     if not isinstance(score, dict):
         return NONE
-    return f"{score['score']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+    value, low, high = (form.format(score[key]) for key in ("score", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def mean_score(setting: SettingResults, key: str, form: str) -> str:

@@ -135,7 +135,7 @@ def _findings(group: Group) -> str:
     """The outcome in a sentence or two."""
     best = group.settings[0]
     others = [setting.name for setting in group.settings[1:]]
-    mean = cells.mean_score(best, f"{group.split}.{group.task.main}.score", "{:.2f}")
+    mean = cells.mean_score(best, f"{group.split}.{group.task.main}.score", group.task.form)
     score = f"{group.task.main_name} {mean}"
     if not others:
         return f"`{best.name}` is the only setting on this corpus, with {score}."
@@ -192,7 +192,6 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
     titles = [interval if is_of_score else f"{interval}, {task.difference}"]
     titles += [f"{task.main_title}, {split_name(split)}" for split in further_splits]
     titles += [title for title, _, _ in columns]
-    decimals = 2 if task.higher_is_better else 3
 
     rows = []
     for rank, setting in enumerate(group.settings, 1):
@@ -202,11 +201,11 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
             setting.first.run.family,
             f"{setting.first.metric('parameters'):,}",
             cells.seeds(setting),
-            cells.mean_score(setting, f"{group.split}.{task.main}.score", "{:.2f}"),
-            cells.interval(setting, decimals),
+            cells.mean_score(setting, f"{group.split}.{task.main}.score", task.form),
+            cells.interval(setting, task.interval_decimals),
         ]
         row += [
-            cells.mean_score(setting, f"{split}.{task.main}.score", "{:.2f}")
+            cells.mean_score(setting, f"{split}.{task.main}.score", task.form)
             for split in further_splits
         ]
         row += [cells.mean_score(setting, key, form) for _, key, form in columns]
@@ -241,7 +240,11 @@ def _runs(group: Group) -> list[Block]:
         return []
     main = f"{group.split}.{group.task.main}"
     rows = [
-        (f"`{result.name}`", str(result.run.seed), cells.estimate(result.metric(main)))
+        (
+            f"`{result.name}`",
+            str(result.run.seed),
+            cells.estimate(result.metric(main), group.task.form),
+        )
         for setting in group.settings
         for result in setting.results
     ]

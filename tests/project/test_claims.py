@@ -418,5 +418,5 @@ def test_the_command_prints_a_line_and_status_2_for_wrong_figures(tmp_path: Path
     assert updated.stdout == (
         "updated: README.md: CNN: {49.00} -> CNN: {94.00}\n"
         "1 claims: 1 figures, 0 tables, 0 sections, 0 images; "
-            "0 claims are stale, all others hold\n"
+        "0 claims are stale, all others hold\n"
     )

@@ -273,7 +273,7 @@ UNITS = {
     "language_model": "50.00 bits per character",
     "masked_language_model": "50.00 nats per masked word",
     "translation": "50.00 BLEU",
-    "word_vectors": "50.00 points of agreement",
+    "word_vectors": "50.00 agreement",
 }
 
 
