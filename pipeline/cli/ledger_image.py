@@ -1,6 +1,5 @@
 """Pictures of documents that are figures of the default DAG's report."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Literal
 
 import yaml
 
+from pipeline.core.digest import file_digest
 from pipeline.core.errors import refuse
 from pipeline.dag import lockfile
 from pipeline.dag.paths import RunPaths
@@ -74,7 +74,7 @@ class Figures:
 
 def md5(path: Path) -> str:
     """The md5 of a file, with a prefix: no YAML takes it for a number such as 60e12."""
-    return "md5:" + hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    return "md5:" + file_digest(path, "md5")
 
 
 def _address(claim: Image) -> str:
