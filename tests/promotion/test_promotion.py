@@ -275,7 +275,7 @@ UNITS = {
     "masked_language_model": "50.00 nats per masked word",
     "series": "50.00 RMSE",
     "translation": "50.00 BLEU",
-    "word_vectors": "50.00 points of agreement",
+    "word_vectors": "50.00 agreement",
 }
 
 
