@@ -1,6 +1,7 @@
 """Error rates and power of the tests between settings, and of tests on dependent rows.
 
     python -m benchmarks.calibration settings [--pairs 10000] [--others 2000] [--resampled 200]
+    python -m benchmarks.calibration baselines [--pairs 10000]
     python -m benchmarks.calibration power [--pairs 1000]
     python -m benchmarks.calibration rows [--pairs 10000]
     python -m benchmarks.calibration trainings --params FILE --scores FOLDER --run NAME
@@ -9,6 +10,9 @@
 The chosen test gets the most pairs, and the slow ones, which resample, the fewest. Deviations over
 seeds are those measured on toy_reviews (accuracy of bert_sentiment: 83.00, 89.90, 93.20, and of
 transformer_classifier: 84.90, 85.85, 87.60) and toy_en_fr (BLEU of seq2seq: 44.99, 33.55, 28.00).
+
+`baselines`: the same of the chosen test alone, for one training of a baseline, which draws no
+random numbers, against the seeds of a setting with the same mean.
 
 `power`: the share of pairs that are called different, by the true difference.
 
@@ -72,6 +76,14 @@ def equal_settings() -> list[Simulation]:
     ]
 
 
+def baselines() -> list[Simulation]:
+    """Pairs of a baseline, which has no seeds, and a setting with the same mean score."""
+    return [
+        classifiers(f"accuracy, a baseline and {effects.deviation}", SAME, effects)
+        for effects in (SeedEffects(0.1), TRANSFORMER_CLASSIFIER, BERT_SENTIMENT)
+    ]
+
+
 def p_values(
     simulation: Simulation,
     test: SettingTest,
@@ -79,12 +91,18 @@ def p_values(
     seeds: int = 3,
     gain: float = 0.0,
     start: int = 0,
+    first_is_baseline: bool = False,
 ) -> Array:
-    """p of `count` simulated pairs; the second setting is better by `gain` points."""
+    """p of `count` simulated pairs; the second setting is better by `gain` points.
+
+    A baseline has one training, and no seeds."""
     values = []
     for number in range(start, start + count):
         rng = np.random.default_rng([number, seeds])
-        values.append(test(*simulation.draw(rng, seeds, gain), simulation.score, rng))
+        first_SUK, second_SUK = simulation.draw(rng, seeds, gain)
+        if first_is_baseline:
+            first_SUK = first_SUK[:1]
+        values.append(test(first_SUK, second_SUK, simulation.score, rng))
     return np.array(values)
 
 
@@ -105,6 +123,14 @@ def measure_settings(
             _share(p_values(simulation, test, counts[name], seeds)) for name, test in tests.items()
         ]
         yield f"| {simulation.name} | " + " | ".join(cells) + " |"
+
+
+def measure_baselines(count: int, seeds: int) -> Iterator[str]:
+    """Lines of the table of error rates against baselines."""
+    yield f"| a baseline against {seeds} seeds, {count:,} pairs | chosen |"
+    for simulation in baselines():
+        p = p_values(simulation, setting_tests.chosen, count, seeds, first_is_baseline=True)
+        yield f"| {simulation.name} | {_share(p)} |"
 
 
 def measure_power(count: int) -> Iterator[str]:
@@ -217,7 +243,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("mode", choices=["settings", "power", "rows", "trainings"])
+    parser.add_argument("mode", choices=["settings", "baselines", "power", "rows", "trainings"])
     parser.add_argument("--pairs", type=int, default=None, help="simulated pairs")
     parser.add_argument("--others", type=int, default=2000, help="pairs for the other tests")
     parser.add_argument("--resampled", type=int, default=200, help="pairs for the slow tests")
@@ -230,6 +256,8 @@ def main() -> None:
 
     if a.mode == "settings":
         lines = measure_settings(a.pairs or 10_000, a.others, a.resampled, a.seeds, a.kind)
+    elif a.mode == "baselines":
+        lines = measure_baselines(a.pairs or 10_000, a.seeds)
     elif a.mode == "power":
         lines = measure_power(a.pairs or 1000)
     elif a.mode == "rows":

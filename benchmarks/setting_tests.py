@@ -17,7 +17,7 @@ SettingTest = Callable[[Array, Array, Score, np.random.Generator], float]
 
 
 def chosen(first: Array, second: Array, score: Score, rng: np.random.Generator) -> float:
-    """The report's test: `pipeline.scoring.seeds`."""
+    """The report's test: `pipeline.scoring.seeds`. A setting with one training is a baseline."""
     return ErrorDistribution.of(_parts(first, second, score)).two_sided(
         _difference(first, second, score)
     )
@@ -125,7 +125,8 @@ def _paired_bootstrap(first: Array, second: Array, score: Score, rng: np.random.
 
 
 def _parts(first: Array, second: Array, score: Score) -> tuple[VariancePart, VariancePart]:
-    return seeds.variance_parts(Setting("a", first, False), Setting("b", second, False), score)
+    settings = [Setting("", units_SUK, len(units_SUK) == 1) for units_SUK in (first, second)]
+    return seeds.variance_parts(settings[0], settings[1], score)
 
 
 def _seed_parts(first: Array, second: Array, score: Score) -> list[VariancePart]:

@@ -8,6 +8,8 @@
 - `quoted`: a section whose figures others published, or other claims hold. Only its digest is
   checked.
 
+- `image`: a picture that is a figure of the report (`ledger_image.py`).
+
 Every claim has its figures as they were written, so an edit of the document alone is noticed."""
 
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.cli import ledger_document as markdown
+from pipeline.cli.ledger_image import Figures, Image
 from pipeline.cli.ledger_report import Report, column_name
 from pipeline.core import config, git
 from pipeline.core.errors import UserError, refuse
@@ -100,7 +103,7 @@ class Quoted:
     source: str
 
 
-Claim = Derived | Table | Measured | Section | Quoted
+Claim = Derived | Table | Measured | Section | Quoted | Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ def load(root: Path) -> list[Claim]:
     entries = config.section(root / FILE, "claims")
     if not isinstance(entries, list):
         raise refuse("claims", entries, "a list of claims")
-    kinds: tuple[type[Any], ...] = (Derived, Table, Measured, Section, Quoted)
+    kinds: tuple[type[Any], ...] = (Derived, Table, Measured, Section, Quoted, Image)
     claims = [config.load_named(kinds, entry, f"claims[{i}]") for i, entry in enumerate(entries)]
     for claim in claims:
         if isinstance(claim, Derived):
@@ -135,6 +138,7 @@ def read_document(root: Path, name: str) -> str:
 def wrong(root: Path, claims: list[Claim]) -> Iterator[Finding]:
     """Yield what is wrong with each claim, and each decimal figure that has no claim."""
     report = Report(root)
+    pictures = Figures(root)
     documents = {claim.file: read_document(root, claim.file) for claim in claims}
     claimed = {name: claimed_spans(name, document, claims) for name, document in documents.items()}
     for claim in claims:
@@ -149,6 +153,8 @@ def wrong(root: Path, claims: list[Claim]) -> Iterator[Finding]:
             yield from (Finding(place, problem) for problem in _differences(claim, report))
         elif isinstance(claim, Table):
             yield from (Finding(place, text) for text in _table_problems(claim, document, report))
+        elif isinstance(claim, Image):
+            yield from (Finding(place, text) for text in pictures.problems(claim, document))
         elif isinstance(claim, Section | Quoted):
             problem = _section_problem(claim, document, claimed[claim.file])
             if problem:
@@ -189,6 +195,8 @@ def title(claim: Claim) -> str:
             return f"table after {claim.caption!r}"
         case Derived() | Measured():
             return claim.text
+        case Image():
+            return f"image {claim.image!r}"
 
 
 def count(claims: list[Claim]) -> str:
@@ -197,7 +205,11 @@ def count(claims: list[Claim]) -> str:
     tables = sum(isinstance(claim, Table) for claim in claims)
     sections = sum(isinstance(claim, Section | Quoted) for claim in claims)
     numbers = sum(len(markdown.figures(claim.text)) for claim in braced)
-    return f"{len(claims)} claims: {numbers} figures, {tables} tables, {sections} sections"
+    images = sum(isinstance(claim, Image) for claim in claims)
+    return (
+        f"{len(claims)} claims: {numbers} figures, {tables} tables, {sections} sections, "
+        f"{images} images"
+    )
 
 
 def claimed_spans(name: str, document: str, claims: list[Claim]) -> list[markdown.Span]:

@@ -1,4 +1,5 @@
-"""`seqline claims --update`: figures of the default DAG in README and docs, as its report has them.
+"""`seqline claims --update`: figures and pictures of the default DAG in README and docs, as its
+report has them.
 `seqline claims --record`: digests of sections that were edited."""
 
 from pathlib import Path
@@ -8,6 +9,7 @@ import yaml
 
 from pipeline.cli import ledger
 from pipeline.cli import ledger_document as markdown
+from pipeline.cli.ledger_image import Figures, Image, md5
 from pipeline.cli.ledger_report import Report, column_name
 from pipeline.core import config
 from pipeline.core.atomic import write_file
@@ -15,7 +17,7 @@ from pipeline.core.errors import refuse
 
 
 def update(root: Path) -> list[str]:
-    """Rewrite the figures of derived claims and tables, in the documents and in the ledger.
+    """Rewrite the figures of derived claims, tables and images, in the documents and in the ledger.
 
     Returns a line for each claim that changed. Figures that were measured stay as they are. A claim
     whose text is not in its document is left out, and `ledger.wrong` reports it."""
@@ -27,6 +29,9 @@ def update(root: Path) -> list[str]:
     changes = []
     for claim, entry in zip(claims, entries, strict=True):
         document = documents[claim.file]
+        if isinstance(claim, Image):
+            changes += _image(root, claim, entry)
+            continue
         if isinstance(claim, ledger.Derived):
             key = "text"
             documents[claim.file], entry[key] = _derived(claim, document, report)
@@ -107,6 +112,21 @@ def _table(claim: ledger.Table, document: str, report: Report) -> tuple[str, str
     table = "\n".join([header, alignment, *rows])
     document = markdown.replace_spans(document, [(span, table)])
     return document, ledger.table_digest(document, (span[0], span[0] + len(table)))
+
+
+def _image(root: Path, claim: Image, entry: dict[str, Any]) -> list[str]:
+    """Copy the report's figure over the picture; return a line if the claim changed. A figure that
+    is not on this machine leaves all as it is."""
+    figures = Figures(root)
+    content = figures.content(claim)
+    if content is None:
+        return []
+
+    picture = root / claim.image
+    write_file(picture, content)
+    before = dict(entry)
+    entry |= {"md5": md5(picture), "folder": figures.locked()}
+    return [] if entry == before else [f"{claim.file}: {ledger.title(claim)} -> {entry['md5']}"]
 
 
 def _write_ledger(path: Path, entries: list[dict[str, Any]]) -> None:

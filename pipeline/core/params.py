@@ -340,6 +340,14 @@ def check_sections(path: Path) -> None:
             raise refuse(str(key), "an unknown section", expected, "Remove it.")
 
 
+def check_runs(path: Path) -> None:
+    """UserError for a run that cannot be loaded; a params file without runs is right."""
+    runs = config.read(path).get("runs")
+    if isinstance(runs, Mapping):
+        for name in runs:
+            run(path, name)
+
+
 def compute(path: Path) -> Compute:
     """Load the section `compute` of the params file."""
     return config.load(Compute, config.section(path, "compute"), "compute")

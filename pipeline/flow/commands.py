@@ -51,6 +51,7 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
     # Refuse mistakes in the settings before the lock and the server.
     run_settings.load(root)
     params.check_sections(root / "params.yaml")
+    params.check_runs(root / "params.yaml")
     devices.project_slots(root)
     # A process of DVC reads the project while Prefect is imported.
     with (

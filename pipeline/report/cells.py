@@ -27,8 +27,8 @@ def estimate(score: Any, form: str) -> str:
     """A score with its interval."""
     if not isinstance(score, dict):
         return NONE
-    point, low, high = (form.format(score[key]) for key in ("score", "low", "high"))
-    return f"{point} [{low}, {high}]"
+    value, low, high = (form.format(score[key]) for key in ("score", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def mean_score(setting: SettingResults, key: str, form: str) -> str:

@@ -192,7 +192,6 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
     titles = [interval if is_of_score else f"{interval}, {task.difference}"]
     titles += [f"{task.main_title}, {split_name(split)}" for split in further_splits]
     titles += [title for title, _, _ in columns]
-    decimals = 2 if task.higher_is_better else 3
 
     rows = []
     for rank, setting in enumerate(group.settings, 1):
@@ -203,7 +202,7 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
             f"{setting.first.metric('parameters'):,}",
             cells.seeds(setting),
             cells.mean_score(setting, f"{group.split}.{task.main}.score", task.form),
-            cells.interval(setting, decimals),
+            cells.interval(setting, task.interval_decimals),
         ]
         row += [
             cells.mean_score(setting, f"{split}.{task.main}.score", task.form)

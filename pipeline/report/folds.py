@@ -10,8 +10,6 @@ from pipeline.report.results import LEVEL, TEST, VALID, Group
 from pipeline.report.style import upper_first
 from pipeline.scoring.tasks import Column
 
-_SCORE = "{:.2f}"
-
 
 def title(cross_validation: CrossValidation) -> str:
     """The title of the comparison over folds."""
@@ -21,7 +19,7 @@ def title(cross_validation: CrossValidation) -> str:
 def findings(cross_validation: CrossValidation) -> str:
     """The outcome in a sentence or two."""
     best, *others = cross_validation.settings
-    mean_score = _spread(best, _main(cross_validation), _SCORE)
+    mean_score = _spread(best, _main(cross_validation), cross_validation.task.form)
     score = f"mean {cross_validation.task.main_name} {mean_score}"
     if not others:
         return f"`{best.name}` is the only cross-validated setting, with {score}."
@@ -44,7 +42,6 @@ def ranking(cross_validation: CrossValidation) -> Table:
     task, settings = cross_validation.task, cross_validation.settings
     main = _main(cross_validation)
     columns = _further_columns(cross_validation)
-    decimals = 2 if task.higher_is_better else 3
 
     rows = []
     for rank, setting in enumerate(settings, 1):
@@ -55,8 +52,8 @@ def ranking(cross_validation: CrossValidation) -> Table:
             setting.first.run.family,
             f"{len(setting.folds)} of {cross_validation.text.folds}",
             _seeds(setting),
-            _spread(setting, main, _SCORE),
-            setting_tests.interval(score.low, score.high, f"{{:.{decimals}f}}"),
+            _spread(setting, main, task.form),
+            setting_tests.interval(score.low, score.high, f"{{:.{task.interval_decimals}f}}"),
         ]
         row += [_spread(setting, key, form) for _, key, form in columns]
         rows.append((*row, setting_tests.better_than(cross_validation, rank)))
@@ -85,7 +82,9 @@ def _further_columns(cross_validation: CrossValidation) -> list[Column]:
         (name, f"{cross_validation.split}.{key}", form) for name, key, form in task.columns[:1]
     ]
     if cross_validation.split == TEST:
-        columns.insert(0, (f"{task.main_title}, validation", f"{VALID}.{task.main}.score", _SCORE))
+        columns.insert(
+            0, (f"{task.main_title}, validation", f"{VALID}.{task.main}.score", task.form)
+        )
     return [
         (name, key, form)
         for name, key, form in columns
@@ -97,6 +96,7 @@ def scores_by_fold(cross_validation: CrossValidation) -> list[Block]:
     """The score of every setting on every fold, as the mean over its seeds."""
     main = _main(cross_validation)
     settings = cross_validation.settings
+    form = cross_validation.task.form
     scores = [
         dict(zip([f.first.run.corpus for f in setting.folds], setting.values(main), strict=True))
         for setting in settings
@@ -104,7 +104,7 @@ def scores_by_fold(cross_validation: CrossValidation) -> list[Block]:
     rows = [
         (
             f"`{group.corpus}`",
-            *(_SCORE.format(s[group.corpus]) if group.corpus in s else NONE for s in scores),
+            *(form.format(s[group.corpus]) if group.corpus in s else NONE for s in scores),
         )
         for group in cross_validation.groups
     ]
@@ -155,7 +155,7 @@ def tests(cross_validation: CrossValidation) -> list[Block]:
     """The test of every pair of settings over folds, and how large a difference it can find."""
     if not cross_validation.pairs:
         return []
-    form = "{:.2f}" if cross_validation.task.higher_is_better else "{:.4f}"
+    form = f"{{:.{cross_validation.task.difference_decimals}f}}"
     rows = []
     for pair in cross_validation.pairs:
         detectable = form.format(pair.detectable) if math.isfinite(pair.detectable) else NONE
@@ -188,7 +188,7 @@ def scores_of_fold(group: Group) -> list[Block]:
             setting.first.run.family,
             f"{setting.first.metric('parameters'):,}",
             cells.seeds(setting),
-            cells.mean_score(setting, main, "{:.2f}"),
+            cells.mean_score(setting, main, group.task.form),
         )
         for setting in group.settings
     ]

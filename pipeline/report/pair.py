@@ -143,5 +143,5 @@ def _row(group: Group, setting: SettingResults) -> tuple[str, ...]:
         f"`{setting.name}`",
         cells.seeds(setting),
         cells.mean_score(setting, f"{group.split}.{group.task.main}.score", group.task.form),
-        cells.interval(setting, 2 if group.task.higher_is_better else 3),
+        cells.interval(setting, group.task.interval_decimals),
     )

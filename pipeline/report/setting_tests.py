@@ -30,7 +30,7 @@ def unbeaten(group: Group | CrossValidation) -> int:
 
 def detectable_difference(group: Group | CrossValidation) -> list[Block]:
     """The table's minimum detectable difference."""
-    form = "{:.2f}" if group.task.higher_is_better else "{:.4f}"
+    form = f"{{:.{group.task.difference_decimals}f}}"
     values = sorted(pair.detectable for pair in group.pairs if math.isfinite(pair.detectable))
     if not values:
         return []
@@ -47,7 +47,7 @@ def setting_tests(group: Group) -> list[Block]:
     """The test of every pair of settings, and how large a difference it can find."""
     if not group.pairs:
         return []
-    plain = "{:.2f}" if group.task.higher_is_better else "{:.4f}"
+    plain = f"{{:.{group.task.difference_decimals}f}}"
     rows = [
         (
             *difference(group, pair),
@@ -105,7 +105,7 @@ def difference(
     group: Group | CrossValidation, pair: SettingPair | FoldPair | Pair
 ) -> tuple[str, ...]:
     """The pair's names, and the cells below `difference_header`."""
-    form = "{:+.2f}" if group.task.higher_is_better else "{:+.4f}"
+    form = f"{{:+.{group.task.difference_decimals}f}}"
     return (
         f"`{pair.first}` – `{pair.second}`",
         form.format(pair.difference),

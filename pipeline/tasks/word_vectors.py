@@ -21,15 +21,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from pipeline.contracts import GloveVectors, Loss, WordVectors
 from pipeline.core import tables
 from pipeline.core.errors import at_least_one, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cooccurrence import PairBatch, Pairs, count_pairs, glove_loss
-from pipeline.nn.hierarchical_softmax import Tree, huffman_tree, log_probability
+from pipeline.nn.hierarchical_softmax import Tree, huffman_tree
+from pipeline.nn.word2vec_loss import WindowBatch, cbow, hierarchical, skip_gram
 from pipeline.text.specials import SPECIALS
 from pipeline.text.token_budget import Ragged
 
@@ -133,14 +132,6 @@ class BatchPlan(NamedTuple):
 
     text: SampledText
     block_G: NDArray[np.int64]
-
-
-class Batch(NamedTuple):
-    """Blocks of words; a block begins at ids_GC[:, window]."""
-
-    ids_GC: Tensor
-    context_GTC: Tensor  # 1 where the word at C is a context of the word at T, else 0
-    noise_GK: Tensor
 
 
 def known_words(table: pa.Table) -> Words:
@@ -263,7 +254,7 @@ class Task:
             BatchPlan(text, blocks[start : start + size]) for start in range(0, len(blocks), size)
         ]
 
-    def batch(self, planned: BatchPlan) -> Batch:
+    def batch(self, planned: BatchPlan) -> WindowBatch:
         text = planned.text
         block = self.config.block_size
         window = self.config.window
@@ -278,19 +269,19 @@ class Task:
         distance_TC = self.distance_TC
         context_GTC = (distance_TC >= -left_GT1) & (distance_TC <= right_GT1) & (distance_TC != 0)
 
-        return Batch(
+        return WindowBatch(
             ids_GC.to(self.device),
             context_GTC.to(self.device, torch.float32),
             noise_GK.to(self.device),
         )
 
-    def loss(self, model: WordVectors, batch: Batch, hidden_state: Any) -> tuple[Loss, Any]:
+    def loss(self, model: WordVectors, batch: WindowBatch, hidden_state: Any) -> tuple[Loss, Any]:
         """Equation 4's negative, or -log P of hierarchical softmax, summed over the pairs of
         skip-gram, or over the predicted words of CBOW."""
         if self.tree is not None:
-            return hierarchical(model, batch, self.config, self.tree), None
+            return hierarchical(model, batch, self.config.method, self.tree), None
         objective = skip_gram if self.config.method == "skip_gram" else cbow
-        return objective(model, batch, self.config), None
+        return objective(model, batch, self.config.noise_weight), None
 
     @torch.inference_mode()
     def validate(self, model: WordVectors) -> tuple[Loss, dict[str, float]]:
@@ -364,72 +355,3 @@ def build(
     kind: Any = GloveTask if isinstance(config, GloveConfig) else Task
     task: Task | GloveTask = kind(train, valid, config, seed, device)
     return task
-
-
-def skip_gram(model: WordVectors, batch: Batch, config: Config) -> Loss:
-    """-log σ(v'_context · v_word) - k E log σ(-v'_noise · v_word) over all pairs of a word and a
-    context (d2l 15.2.1)."""
-    window = config.window
-    block = batch.context_GTC.shape[1]
-    input_GTD = model.input(batch.ids_GC[:, window : window + block])
-    output_GCD, noise_GKD = _output_vectors(model, batch.ids_GC, batch.noise_GK)
-
-    positive_GTC = F.logsigmoid(torch.bmm(input_GTD, output_GCD.mT)) * batch.context_GTC
-    negative_GT = F.logsigmoid(-torch.bmm(input_GTD, noise_GKD.mT)).sum(-1)
-    # The noise term is the same for all contexts of a word: count it once for each pair.
-    pairs_GT = batch.context_GTC.sum(-1)
-    total = positive_GTC.sum() + (negative_GT * pairs_GT).sum() * config.noise_weight
-    return Loss(-total, max(int(pairs_GT.sum()), 1))
-
-
-def cbow(model: WordVectors, batch: Batch, config: Config) -> Loss:
-    """-log σ(v'_word · h) - k E log σ(-v'_noise · h), h being the mean of v over the word's
-    contexts (d2l 15.2.2)."""
-    window = config.window
-    block = batch.context_GTC.shape[1]
-    input_GTD = _mean_contexts(model, batch)
-    output_GTD, noise_GKD = _output_vectors(
-        model, batch.ids_GC[:, window : window + block], batch.noise_GK
-    )
-
-    positive_GT = F.logsigmoid((input_GTD * output_GTD).sum(-1))
-    negative_GT = F.logsigmoid(-torch.bmm(input_GTD, noise_GKD.mT)).sum(-1)
-    # Words without a context are not predicted.
-    predicted_GT = batch.context_GTC.any(-1).float()
-    total = ((positive_GT + negative_GT * config.noise_weight) * predicted_GT).sum()
-    return Loss(-total, max(int(predicted_GT.sum()), 1))
-
-
-def hierarchical(model: WordVectors, batch: Batch, config: Config, tree: Tree) -> Loss:
-    """-log P(context | word) of skip-gram, or -log P(word | contexts) of CBOW, by hierarchical
-    softmax (Mikolov et al. 2013b, equation 3; d2l 15.2.2)."""
-    word = slice(config.window, config.window + batch.context_GTC.shape[1])
-    if config.method == "skip_gram":
-        input_GTD = model.input(batch.ids_GC[:, word])
-        node_GCLD = model.output(tree.node_VL[batch.ids_GC])
-        score_GTCL = torch.einsum("gtd,gcld->gtcl", input_GTD, node_GCLD)
-        log_GTC = log_probability(tree, batch.ids_GC[:, None, :], score_GTCL)
-        total = (log_GTC * batch.context_GTC).sum()
-        return Loss(-total, max(int(batch.context_GTC.sum()), 1))
-
-    node_GTLD = model.output(tree.node_VL[batch.ids_GC[:, word]])
-    score_GTL = torch.einsum("gtd,gtld->gtl", _mean_contexts(model, batch), node_GTLD)
-    predicted_GT = batch.context_GTC.any(-1).float()
-    total = (log_probability(tree, batch.ids_GC[:, word], score_GTL) * predicted_GT).sum()
-    return Loss(-total, max(int(predicted_GT.sum()), 1))
-
-
-def _mean_contexts(model: WordVectors, batch: Batch) -> Tensor:
-    """The mean of v over each word's contexts, GTD."""
-    contexts_GT = batch.context_GTC.sum(-1)
-    sum_GTD = torch.bmm(batch.context_GTC, model.input(batch.ids_GC))
-    mean_GTD = sum_GTD / contexts_GT.clamp(min=1)[:, :, None]
-    # Each context has the gradient of h itself, not its share of it, as in Mikolov's program.
-    return sum_GTD + (mean_GTD - sum_GTD).detach()
-
-
-def _output_vectors(model: WordVectors, ids: Tensor, noise_GK: Tensor) -> tuple[Tensor, Tensor]:
-    """Output vectors of words and of noise; one look-up, so that one sparse gradient results
-    instead of two to add."""
-    vectors = model.output(torch.cat([ids, noise_GK], 1))
-    return vectors[:, : ids.shape[1]], vectors[:, ids.shape[1] :]

@@ -96,9 +96,12 @@ def score_line(root: Path, run: EvaluatedRun) -> str:
         score = score.get(part) if isinstance(score, dict) else None
     if not isinstance(score, dict):
         return _NONE
-    has_interval = {"low", "high"} <= set(score)
-    interval = f" [{score['low']:.2f}, {score['high']:.2f}]" if has_interval else ""
-    return f"{_SUBSTITUTES.get(key, scoring.main_name)} {score['score']:.2f}{interval}"
+
+    text = f"{_SUBSTITUTES.get(key, scoring.main_name)} {scoring.form.format(score['score'])}"
+    if not {"low", "high"} <= set(score):
+        return text
+    low, high = (scoring.form.format(score[bound]) for bound in ("low", "high"))
+    return f"{text} [{low}, {high}]"
 
 
 def version_tags(root: Path, run: EvaluatedRun) -> dict[str, str]:

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from benchmarks import made_dag
+from pipeline.core import params
 from pipeline.dag import lockfile, process_groups, run_settings, run_stage
 from pipeline.dag.fork_client import ForkServer
 
@@ -192,6 +193,20 @@ def test_failed_stage_stops_only_its_dependents(
     assert like(fresh_project) == wanted
 
 
+def params_with_seeds(*seeds: int) -> str:
+    """A params.yaml with a setting that has a run for each seed."""
+    common = {"setting": "a", "family": "rnn", "task": "language_model", "corpus": "b"}
+    content = {
+        "corpora": {"b": {}},
+        "settings": {"a": {key: {} for key in params.SETTING_KEYS}},
+        "runs": {
+            f"a-{number}": {**common, "init_from": "scratch", "seed": seed}
+            for number, seed in enumerate(seeds)
+        },
+    }
+    return json.dumps(content)
+
+
 @pytest.mark.parametrize(
     ("words", "changes", "line"),
     [
@@ -214,6 +229,16 @@ def test_failed_stage_stops_only_its_dependents(
             (),
             {"params.yaml": "compute: {}\nevaluations: {}\n"},
             "evaluations: got an unknown section; expected one of compute, evaluation, ",
+        ),
+        (
+            (),
+            {"params.yaml": params_with_seeds(0)},
+            "runs.a-0.seed: got 0; expected at least 1.",
+        ),
+        (
+            (),
+            {"params.yaml": params_with_seeds(1, 1)},
+            "runs.a-0.seed: got 1; expected a seed that runs.a-1 of the same setting a does not ",
         ),
     ],
 )

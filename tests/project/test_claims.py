@@ -1,5 +1,6 @@
 """The ledger of figures: every claim holds, and an altered figure is caught."""
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -97,9 +98,12 @@ def test_every_figure_of_the_project_has_a_claim_and_every_claim_holds() -> None
 
 
 def copy_documents(root: Path) -> Path:
-    for file in ["claims.yaml", "dvc.yaml", "reports/comparison.md", *ledger.DOCUMENTS]:
+    files = ["claims.yaml", "dvc.yaml", "dvc.lock", "reports/comparison.md", *ledger.DOCUMENTS]
+    for file in files:
         (root / file).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / file, root / file)
+    shutil.copytree(ROOT / "docs/images", root / "docs/images")
+    assert problems(root) == []
     return root
 
 
@@ -305,6 +309,68 @@ def test_update_leaves_a_text_that_is_not_in_the_document(tmp_path: Path) -> Non
     assert len(problems(root)) == 2
 
 
+def project_with_picture(root: Path) -> Path:
+    """A README with a picture, which is the figure of an earlier report."""
+    claim = {
+        "name": "image",
+        "file": "README.md",
+        "image": "docs/images/map.png",
+        "figure": "run/map.png",
+        "md5": "md5:" + hashlib.md5(b"old").hexdigest(),
+        "folder": "1e1.dir",
+    }
+    project(root, "![A map](docs/images/map.png)\n", claim)
+    (root / "docs/images").mkdir(parents=True)
+    (root / "docs/images/map.png").write_bytes(b"old")
+    lock_figures(root, "1e1.dir")
+    return root
+
+
+def lock_figures(root: Path, md5: str) -> None:
+    outputs = [{"path": "reports/figures", "hash": "md5", "md5": md5}]
+    lock = {"schema": "2.0", "stages": {"report": {"cmd": "x", "outs": outputs}}}
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+
+
+def test_a_picture_that_is_the_report_s_figure_holds(tmp_path: Path) -> None:
+    root = project_with_picture(tmp_path)
+    assert problems(root) == []
+    (root / "reports/figures/run").mkdir(parents=True)
+    (root / "reports/figures/run/map.png").write_bytes(b"old")
+    assert problems(root) == []
+
+
+def test_a_picture_of_an_earlier_report_is_caught_and_update_copies_the_figure(
+    tmp_path: Path,
+) -> None:
+    root = project_with_picture(tmp_path)
+    lock_figures(root, "2e2.dir")
+    [problem] = problems(root)
+    assert problem.startswith("docs/images/map.png is from other figures than those of dvc.lock; ")
+
+    # Without the figure itself nothing is copied.
+    assert ledger_update.update(root) == []
+    assert problems(root) == [problem]
+
+    (root / "reports/figures/run").mkdir(parents=True)
+    (root / "reports/figures/run/map.png").write_bytes(b"new")
+    [problem] = problems(root)
+    assert problem.startswith("docs/images/map.png is not the present reports/figures/run/map.png")
+    assert len(ledger_update.update(root)) == 1
+    assert (root / "docs/images/map.png").read_bytes() == b"new"
+    assert problems(root) == []
+
+
+def test_a_picture_that_was_altered_or_is_not_shown_is_caught(tmp_path: Path) -> None:
+    root = project_with_picture(tmp_path)
+    (root / "docs/images/map.png").write_bytes(b"altered")
+    (root / "README.md").write_text("Nothing.\n")
+    assert [problem.partition(";")[0] for problem in problems(root)] == [
+        "README.md does not show docs/images/map.png",
+        "docs/images/map.png is not the picture of claims.yaml",
+    ]
+
+
 def test_record_enters_the_digest_of_the_named_section_alone(tmp_path: Path) -> None:
     text = "## A\n\n1.5\n\n## B\n\n2.5\n"
     root = project(tmp_path, text, quoted("A", ""), quoted("B", ""))
@@ -351,5 +417,6 @@ def test_the_command_prints_a_line_and_status_2_for_wrong_figures(tmp_path: Path
     assert updated.returncode == 0, updated.stderr
     assert updated.stdout == (
         "updated: README.md: CNN: {49.00} -> CNN: {94.00}\n"
-        "1 claims: 1 figures, 0 tables, 0 sections; 0 claims are stale, all others hold\n"
+        "1 claims: 1 figures, 0 tables, 0 sections, 0 images; "
+        "0 claims are stale, all others hold\n"
     )

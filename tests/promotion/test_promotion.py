@@ -276,7 +276,7 @@ UNITS = {
     "pair_classification": "50.00 points of accuracy",
     "series": "50.00 RMSE",
     "translation": "50.00 BLEU",
-    "word_vectors": "50.00 points of agreement",
+    "word_vectors": "50.00 agreement",
 }
 
 

@@ -2,13 +2,18 @@
 refused."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import synthetic_runs
 from stage_runs import run_evaluate
 
+from pipeline.core import config
 from pipeline.core.errors import UserError
-from pipeline.report import document, pair, results
+from pipeline.report import cells, document, pair, results, setting_tests
+from pipeline.scoring.seeds import SettingPair
+from pipeline.scoring.tasks import Scoring
 
 TRANSLATORS = {"seq2seq-1": 0.5, "seq2seq-2": 0.45, "transformer-1": 0.05, "transformer-2": 0.06}
 MODELS = {"rnn-1": 2.6, "rnn-2": 2.7, "lstm-1": 2.1}
@@ -83,3 +88,39 @@ def test_the_command_takes_settings_and_refuses_one_seed(root: Path, seqline) ->
     refused = seqline(root, "compare", "rnn", "lstm")
     assert (refused.status, refused.out) == (2, "")
     assert refused.err.startswith("seqline: NAME: got lstm, which has one seed; expected at least")
+
+
+@pytest.mark.parametrize(
+    ("task", "score", "difference", "detectable"),
+    [
+        ("word_vectors", "0.942 [0.920, 0.961]", "-0.004", "0.018 in agreement."),
+        ("classification", "0.94 [0.92, 0.96]", "-0.00", "0.02 in points of accuracy."),
+        ("language_model", "0.94 [0.92, 0.96]", "-0.0041", "0.0183 in bits per character."),
+    ],
+)
+def test_scores_and_differences_have_the_decimals_of_their_task(
+    task: str, score: str, difference: str, detectable: str
+) -> None:
+    scoring: Scoring = config.named_module("pipeline.scoring.tasks", task, "task").scoring(False)
+    values = {"score": 0.9421, "low": 0.9199, "high": 0.9612}
+    assert cells.estimate(values, scoring.form) == score
+
+    test = SettingPair(
+        first="a",
+        second="b",
+        difference=-0.0041,
+        low=-0.01,
+        high=0.002,
+        p=0.2,
+        corrected=0.2,
+        seed_error=0.002,
+        row_error=0.002,
+        degrees=4.0,
+        detectable=0.0183,
+        more_seeds=None,
+    )
+    group = cast(Any, SimpleNamespace(task=scoring, pairs=[test]))
+    assert setting_tests.difference(group, test)[1] == difference
+    [paragraph] = setting_tests.detectable_difference(group)
+    assert isinstance(paragraph, document.Paragraph)
+    assert paragraph.text.endswith(f": {detectable}")

@@ -50,6 +50,15 @@ def test_equal_settings_are_called_different_in_at_most_one_case_in_twenty(name:
     assert (p < LEVEL).sum() <= ALLOWED
 
 
+@pytest.mark.parametrize("deviation", [0.1, 1.4, 5.2])
+def test_a_baseline_and_an_equal_setting_are_called_different_in_at_most_one_case_in_twenty(
+    deviation: float,
+) -> None:
+    simulation = accuracy(SeedEffects(0.0), SeedEffects(deviation))
+    p = p_values(simulation, setting_tests.chosen, PAIRS, first_is_baseline=True)
+    assert (p < LEVEL).sum() <= ALLOWED
+
+
 @pytest.mark.parametrize(
     "test",
     [

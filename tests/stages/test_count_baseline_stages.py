@@ -187,8 +187,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"nbsvm.task": "word_vectors", "nbsvm.corpus": "toy_story"},
-        "runs.nbsvm.family: got nbsvm; expected one of glove, ppmi_svd, subword_vectors, word2vec "
-        "for word_vectors.",
+        "runs.nbsvm.family: got nbsvm; expected one of glove, ppmi_svd, subword_vectors, ",
     ),
     (
         {"memory.task": "classification", "memory.corpus": "toy_reviews", "memory.search": None},

@@ -16,6 +16,7 @@ from pipeline.contracts import Sizes
 from pipeline.core.errors import UserError
 from pipeline.models import word2vec
 from pipeline.nn.hierarchical_softmax import Tree, huffman_tree, log_probability
+from pipeline.nn.word2vec_loss import WindowBatch
 from pipeline.tasks import word_vectors
 from pipeline.training import loop, optim
 
@@ -70,7 +71,11 @@ def test_a_text_of_one_word_needs_no_tree() -> None:
 
 
 def plain_loss(
-    config: word_vectors.Config, batch: word_vectors.Batch, tree: Tree, v: Tensor, v_out: Tensor
+    config: word_vectors.Config,
+    batch: WindowBatch,
+    tree: Tree,
+    v: Tensor,
+    v_out: Tensor,
 ) -> Tensor:
     """Mikolov et al. 2013b, equation 3, node by node."""
     total = torch.zeros((), dtype=v.dtype)

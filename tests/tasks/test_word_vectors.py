@@ -20,6 +20,7 @@ from pipeline.contracts import Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.models import word2vec
+from pipeline.nn.word2vec_loss import WindowBatch
 from pipeline.tasks import word_vectors
 from pipeline.training import checkpoint, devices, loop, optim, sparse
 
@@ -69,7 +70,7 @@ def random_model(vocabulary: int, dimension: int = 7) -> word2vec.Model:
     return model
 
 
-def pairs(batch: word_vectors.Batch, window: int) -> list[tuple[int, int, list[int], list[int]]]:
+def pairs(batch: WindowBatch, window: int) -> list[tuple[int, int, list[int], list[int]]]:
     """Every word of the batch that has contexts: its block, itself, its contexts, the block's
     noise."""
     found = []
@@ -82,9 +83,7 @@ def pairs(batch: word_vectors.Batch, window: int) -> list[tuple[int, int, list[i
     return found
 
 
-def plain_loss(
-    config: word_vectors.Config, batch: word_vectors.Batch, v: Tensor, v_out: Tensor
-) -> Tensor:
+def plain_loss(config: word_vectors.Config, batch: WindowBatch, v: Tensor, v_out: Tensor) -> Tensor:
     """Equation 4 written out pair by pair; the expectation over noise is the mean over the block's
     noise words."""
     total = torch.zeros((), dtype=v.dtype)

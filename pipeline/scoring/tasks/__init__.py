@@ -66,6 +66,8 @@ class Scoring:
     main_title: str
     main_name: str
     scale: tuple[float, float] | None
+    decimals: int = 2  # of the main score in the report
+    divided_by: str = "length"  # what by_length.csv divides the main score by
 
     # The report: columns next to the main score, columns of the further scores, the section's
     # title, the unit that by_length counts, the unit that the training loss is the mean over, and
@@ -83,9 +85,20 @@ class Scoring:
     # outputs for these references.
     substitute: Callable[[pa.Table], "tuple[Scoring, str] | None"] = lambda table: None
 
-    # Format of the main score in the report, and what by_length.csv divides it by.
-    form: str = "{:.2f}"
-    divided_by: str = "length"
+    @property
+    def form(self) -> str:
+        """Format of the main score."""
+        return f"{{:.{self.decimals}f}}"
+
+    @property
+    def interval_decimals(self) -> int:
+        """Decimals of the interval of `score`."""
+        return self.decimals if self.higher_is_better else max(self.decimals, 3)
+
+    @property
+    def difference_decimals(self) -> int:
+        """Decimals of a difference in `score`."""
+        return self.decimals if self.higher_is_better else max(self.decimals, 4)
 
     def select_scoring(self, table: pa.Table) -> "tuple[Scoring, str]":
         """Select the scoring that ranks the rows of `table` by their references alone; the reason

@@ -19,7 +19,8 @@ from pipeline.scoring.significance import Array, Bootstrap, sum_by_block
 from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 
 _MAIN = "rmse"
-_FORM = "{:.4f}"
+_DECIMALS = 4
+_FORM = f"{{:.{_DECIMALS}f}}"
 _COLUMNS = (
     ("4 steps ahead", "ahead_4.score", _FORM),
     ("16 steps ahead", "ahead_16.score", _FORM),
@@ -55,6 +56,7 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         main_title="RMSE",
         main_name="root mean squared error",
         scale=None,
+        decimals=_DECIMALS,
         columns=_COLUMNS,
         further=(),
         title="Series",
@@ -62,7 +64,6 @@ def scoring(lowercase: bool, tokenizer: str = "13a") -> Scoring:
         unit="value",
         meaning=_MEANING,
         d2l_bleu=False,
-        form=_FORM,
         divided_by="steps ahead",
     )
 
