@@ -17,7 +17,7 @@ import yaml
 from sklearn import metrics as sklearn
 
 from pipeline.core import tables
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, exit_with
 from pipeline.predictions import TrainedRun, load_predictor
 from pipeline.promotion import retokenize
 from pipeline.scoring.tasks import pair_classification as scoring
@@ -149,20 +149,6 @@ def test_counts_of_the_corpus(project: Path) -> None:
     assert counted["test"]["rows_also_in_train"] == 0
 
 
-def test_a_label_without_training_rows_is_refused_in_one_line(
-    project: Path, tmp_path: Path
-) -> None:
-    root = shutil.copytree(project, tmp_path / "unseen")
-    path = root / "data/tokens/toy_inference/train.parquet"
-    train = tokens(root, "train")
-    tables.write(path, train.filter(pc.not_equal(train["label"], "neutral")))
-    stage_runs.run(root, "vocab", "toy_inference")
-    with pytest.raises(UserError, match=r"got the label neutral; expected one of") as error:
-        stage_runs.run(root, "encode", "toy_inference")
-    assert str(error.value).endswith("None of train has it.")
-    assert "\n" not in str(error.value)
-
-
 @pytest.mark.parametrize("run", RUNS)
 def test_metrics_are_scikit_learns(project: Path, run: str) -> None:
     found = json.loads((project / f"reports/metrics/{run}.json").read_text())["test"]
@@ -259,3 +245,72 @@ def test_doing_stages_again_gives_the_same_bytes(project: Path, tmp_path: Path) 
 
 def test_chance_costs_the_nats_that_the_report_names() -> None:
     assert f"{math.log(3):.3f}" in scoring.scoring(False).meaning
+
+
+# What users get wrong
+
+
+def refused(root: Path, capsys: pytest.CaptureFixture[str], stage: str, key: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        exit_with(lambda: stage_runs.run(root, stage, key))
+    assert end.value.code == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+def changed(project: Path, tmp_path: Path, key: str, value: Any) -> Path:
+    """A copy of the project with another value of the key."""
+    root = shutil.copytree(project, tmp_path / "changed")
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    *above, last = key.split(".")
+    block = content
+    for name in above:
+        block = block[name]
+    block[last] = value
+    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return root
+
+
+def test_a_class_without_training_rows_is_refused_in_one_line(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(project, tmp_path / "unseen")
+    path = root / "data/tokens/toy_inference/train.parquet"
+    train = tokens(root, "train")
+    tables.write(path, train.filter(pc.not_equal(train["label"], "neutral")))
+    stage_runs.run(root, "vocab", "toy_inference")
+    line = refused(root, capsys, "encode", "toy_inference")
+    assert "got the label neutral; expected one of contradiction, entailment" in line
+    assert line.endswith("None of train has it.\n")
+
+
+@pytest.mark.parametrize("key", ["premise", "hypothesis", "label"])
+def test_a_missing_column_is_refused_in_one_line(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    root = changed(project, tmp_path, f"corpora.toy_inference.read.{key}", "sentence1")
+    assert refused(root, capsys, "tokenize", "toy_inference") == (
+        "seqline: data/raw/toy_inference/train.tsv: got 0 columns sentence1; expected one in its "
+        "first line: label, premise, hypothesis. Correct the names under `read`.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "start"),
+    [
+        ("attention.objective.balance", "smote", "got smote; expected one of none, class_weights,"),
+        ("bayes.objective", OBJECTIVE, "got "),
+    ],
+)
+def test_a_balance_that_does_not_apply_is_refused_in_one_line(
+    project: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    key: str,
+    value: Any,
+    start: str,
+) -> None:
+    root = changed(project, tmp_path, f"settings.{key}", value)
+    line = refused(root, capsys, "train", key.split(".")[0])
+    assert line.startswith(f"seqline: settings.{key}: {start}")
