@@ -121,25 +121,27 @@ def premise_probabilities(hypothesis: Scene, label: str) -> Floats:
 
     if label == NEUTRAL:
         forced = [with_slot(slot, _generalized(slot, hypothesis[slot])) for slot in specific]
-        return np.mean(forced, axis=0)
+        mean: Floats = np.stack(forced).mean(0)
+        return mean
     assert label == CONTRADICTION
-    exchanged = _product(specialized).transpose(3, 4, 2, 0, 1)
+    exchanged: Floats = _product(specialized).transpose(3, 4, 2, 0, 1)
     slots = [VERB, *(slot for slot in specific if slot != VERB)]
     excluded = [with_slot(slot, _excluding(slot, hypothesis[slot])) for slot in slots]
-    return EXCHANGED * exchanged + (1 - EXCHANGED) * np.mean(excluded, axis=0)
+    mean = np.stack(excluded).mean(0)
+    return EXCHANGED * exchanged + (1 - EXCHANGED) * mean
 
 
 def hypotheses() -> dict[Bag, list[tuple[Scene, float]]]:
     """All hypotheses with their probabilities, by bag."""
     adjective = _kept_or(0, "", _one_of(0, tuple(OPPOSITE)))
     noun, verb = (
-        np.mean([_drawn(slot, kind) for kind in kinds], axis=0)
+        np.stack([_drawn(slot, kind) for kind in kinds]).mean(0)
         for slot, kinds in ((1, NOUNS), (2, VERBS))
     )
     weights = _product([adjective, noun, verb, adjective, noun]).ravel()
     kind = {word: name for name, words in NOUNS.items() for word in (name, *words)}
     found = [
-        (Scene(*words), weight)
+        (Scene(*words), float(weight))
         for words, weight in zip(itertools.product(*VALUES), weights, strict=True)
         if kind[words[1]] != kind[words[4]] and specific_slots(Scene(*words))
     ]
