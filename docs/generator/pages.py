@@ -1,5 +1,5 @@
-"""Pages that MkDocs does not find in docs/: the root's documents, the source with an anchor for each
-line, a page for each family, and the table from the book's sections to files and runs.
+"""Pages that MkDocs does not find in docs/: the root's documents, the source with an anchor for
+each line, a page for each family, and the table from the book's sections to files and runs.
 
 The plugin gen-files runs this file. Everything is derived from the code, docs/families.md and
 reports/comparison.md."""
@@ -169,21 +169,21 @@ def family_pages(rows: list[Family]) -> None:
     """A page for each family, and their list for the navigation."""
     for family in rows:
         own = references.find(ROOT, family.file)
-        shared = [
-            reference
-            for module in sorted(references.imports(ROOT, family.file))
-            for reference in references.find(ROOT, module)
-        ]
+        shared = references.shared(ROOT, family.file)
         family_page(family, own, shared)
 
 
 def section_table(rows: list[Family]) -> None:
     """The page from the book's sections to files and runs."""
-    users: dict[str, set[str]] = defaultdict(set)
+    users: dict[tuple[str, str], set[str]] = defaultdict(set)  # of a definition of a file
     for family in rows:
-        users[family.file.relative_to(ROOT).as_posix()].add(family.name)
-        for module in references.imports(ROOT, family.file):
-            users[module.relative_to(ROOT).as_posix()].add(family.name)
+        for reference in [
+            *references.find(ROOT, family.file),
+            *references.shared(ROOT, family.file),
+        ]:
+            users[reference.file, reference.owner].add(family.name)
+        for file in references.reached(ROOT, family.file):
+            users[file.relative_to(ROOT).as_posix(), ""].add(family.name)
     by_section: dict[tuple[int, ...], list[Reference]] = defaultdict(list)
     for path in tracked():
         if path.startswith(("pipeline/", "stages/")) and path.endswith(".py"):
@@ -194,8 +194,8 @@ def section_table(rows: list[Family]) -> None:
     lines = [
         "# From the book's section to the code",
         "",
-        "Chapters and sections are those of [Dive into Deep Learning](https://d2l.ai), version 1.0. "
-        "A run without a preset is of the default DAG: `dvc repro train@RUN`. Before a run of a "
+        "Chapters and sections are those of [Dive into Deep Learning](https://d2l.ai), version "
+        "1.0. A run without a preset is of the default DAG: `dvc repro train@RUN`. Before a run of a "
         "preset, write `seqline use PRESET`.",
         "",
     ]
@@ -212,15 +212,15 @@ def section_table(rows: list[Family]) -> None:
             f"{code_link(reference, page)} (`{reference.file.removeprefix('pipeline/')}`)"
             for reference in seen.values()
         )
-        names = sorted({name for reference in seen.values() for name in users[reference.file]})
+        names = sorted(
+            {name for reference in seen.values() for name in users[reference.file, reference.owner]}
+        )
         named = "; ".join(
             f"[{name}](family/{name}.md) `{runs[name].run}`"
             + ("" if runs[name].preset == "default" else f" ({runs[name].preset})")
             for name in names[:6]
         ) + (f"; {len(names) - 6} more" if len(names) > 6 else "")
-        lines.append(
-            f"| {text_of(section)} {TITLES.get(section, '')} | {code} | {named or 'all'} |"
-        )
+        lines.append(f"| {text_of(section)} {TITLES.get(section, '')} | {code} | {named or '–'} |")
     write(page, "\n".join(lines) + "\n")
 
 

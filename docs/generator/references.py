@@ -1,4 +1,4 @@
-"""References of the code to the book: which docstring or comment names which section or equation."""
+"""References of the code to the book: which docstring or comment names a section or equation."""
 
 import ast
 import io
@@ -26,6 +26,7 @@ class Reference:
     line: int
     name: str  # of the module, class or function that it is about
     says: str  # the first sentence of its docstring, or the comment
+    owner: str  # the definition of the module that it stands in, "" for the module itself
 
     @property
     def section(self) -> tuple[int, ...]:
@@ -44,7 +45,7 @@ def find(root: Path, file: Path) -> list[Reference]:
     relative = file.relative_to(root).as_posix()
     tree = ast.parse(source)
     found = [
-        Reference(number, kind, relative, line, name, _sentence(text))
+        Reference(number, kind, relative, line, name, _sentence(text), _owner(tree, line))
         for line, name, text in [*_docstrings(tree, relative), *_comments(source, tree, relative)]
         for kind, number in _numbers(text)
     ]
@@ -66,6 +67,14 @@ def _numbers(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def _tuple(number: str) -> tuple[int, ...]:
     return tuple(map(int, number.split(".")))
+
+
+def _owner(tree: ast.Module, line: int) -> str:
+    for node in tree.body:
+        inside = node.lineno <= line <= (node.end_lineno or node.lineno)
+        if inside and isinstance(node, ast.ClassDef | ast.FunctionDef):
+            return node.name
+    return ""
 
 
 def _docstrings(tree: ast.Module, module: str) -> Iterator[tuple[int, str, str]]:
@@ -117,22 +126,82 @@ def _sentence(text: str) -> str:
 
 
 @cache
-def imports(root: Path, file: Path) -> frozenset[Path]:
-    """Modules of pipeline/nn and pipeline/models that `file` reads, directly or through others."""
-    seen: set[Path] = set()
-    waiting = [file]
+def reached(root: Path, file: Path) -> dict[Path, frozenset[str]]:
+    """The definitions of pipeline/nn and pipeline/models that the code of `file` uses, directly or
+    through others, for each of their files."""
+    names = set(_module(root, file).definitions)
+    seen: set[tuple[Path, str]] = set()
+    waiting = [(file, name) for name in names]
     while waiting:
-        for other in _direct(root, waiting.pop()) - seen - {file}:
-            seen.add(other)
-            waiting.append(other)
-    return frozenset(seen)
+        here, name = waiting.pop()
+        if (here, name) in seen:
+            continue
+        seen.add((here, name))
+        module = _module(root, here)
+        waiting += module.uses(name)
+    files = {other for other, _ in seen if other != file}
+    return {other: frozenset(name for path, name in seen if path == other) for other in files}
 
 
-def _direct(root: Path, file: Path) -> set[Path]:
-    modules: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
-    paths = {root / (module.replace(".", "/") + ".py") for module in modules}
+def shared(root: Path, file: Path) -> list[Reference]:
+    """References in the definitions that `file` uses of other files, in the book's order."""
+    return sorted(
+        reference
+        for other, names in reached(root, file).items()
+        for reference in find(root, other)
+        if reference.owner in names
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Module:
+    """The definitions of a file, and what its imported names stand for."""
+
+    path: Path
+    definitions: dict[str, ast.AST]
+    imported: dict[str, tuple[Path, str]]  # name: its file and name there; "" for the module itself
+
+    def uses(self, name: str) -> list[tuple[Path, str]]:
+        """The files and names of all definitions that the definition `name` refers to."""
+        found = []
+        for node in ast.walk(self.definitions.get(name, ast.Pass())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                file, inside = self.imported.get(node.value.id, (None, None))
+                if file and not inside:
+                    found.append((file, node.attr))
+            elif isinstance(node, ast.Name):
+                if node.id in self.definitions:
+                    found.append((self.path, node.id))
+                file, inside = self.imported.get(node.id, (None, None))
+                if file and inside:
+                    found.append((file, inside))
+        return found
+
+
+@cache
+def _module(root: Path, path: Path) -> _Module:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    definitions: dict[str, ast.AST] = {}
+    imported: dict[str, tuple[Path, str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            definitions[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            definitions |= {target.id: node for target in targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for name in node.names:
+                for file, inside in (
+                    (_file(root, f"{node.module}.{name.name}"), ""),
+                    (_file(root, node.module), name.name),
+                ):
+                    if file:
+                        imported[name.asname or name.name] = (file, inside)
+                        break
+    return _Module(path, definitions, imported)
+
+
+def _file(root: Path, module: str) -> Path | None:
+    path = root / (module.replace(".", "/") + ".py")
     folders = (root / "pipeline/nn", root / "pipeline/models")
-    return {path for path in paths if path.parent in folders and path.is_file()}
+    return path if path.parent in folders and path.is_file() else None
