@@ -195,8 +195,8 @@ def section_table(rows: list[Family]) -> None:
         "# From the book's section to the code",
         "",
         "Chapters and sections are those of [Dive into Deep Learning](https://d2l.ai), version "
-        "1.0. A run without a preset is of the default DAG: `dvc repro train@RUN`. Before a run of a "
-        "preset, write `seqline use PRESET`.",
+        "1.0. A run without a preset is of the default DAG: `dvc repro train@RUN`. Before a run of "
+        "a preset, write `seqline use PRESET`.",
         "",
     ]
     chapter = 0
