@@ -9,6 +9,7 @@ _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s:#]*)(#[^)\s]*)?\)")
 # Documents outside of docs/, and their pages.
 PAGES = {
     "README.md": "index.md",
+    "README.zh-CN.md": "chinese.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security_policy.md",

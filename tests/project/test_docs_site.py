@@ -119,3 +119,31 @@ def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(tmp_p
     assert targets
     for file, anchor in targets:
         assert anchor in pages[tmp_path / file].ids
+
+
+def test_the_chinese_readme_names_files_and_commands_that_exist() -> None:
+    chinese = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+    english = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`(pipeline/[\w/]+(?:\.py)?)/?`", chinese):
+        assert (ROOT / path).exists(), path
+    for block in re.findall(r"```\n(.*?)```", chinese, re.DOTALL):
+        for line in block.splitlines():
+            assert line.partition("  #")[0].strip() in english
+
+
+def _messages() -> list[str]:
+    text = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+
+
+FROM_ELSEWHERE = {"Disk quota exceeded", "No space left on device"}  # the operating system's
+
+
+@pytest.mark.parametrize("message", sorted(set(_messages()) - FROM_ELSEWHERE))
+def test_messages_of_troubleshooting_are_those_of_the_code(message: str) -> None:
+    """Literal parts of a message, in order, are literals of one file."""
+    parts = [part for part in message.removeprefix("expected ").split(" nan") if part.strip()]
+    files = [*(ROOT / "pipeline").rglob("*.py"), ROOT / "bootstrap.py"]
+    joined = [re.sub(r'"\s*\n\s*f?"', "", file.read_text(encoding="utf-8")) for file in files]
+    assert any(all(part in text for part in parts) for text in joined)
