@@ -1,5 +1,6 @@
-"""Tables behind the charts of `dvc plots`: a folder for each kind of chart, and in it a CSV file for
-each task on a corpus, with every setting and seed. DVC adds the revision."""
+"""Tables behind the charts of `dvc plots`: a folder for each kind of chart.
+
+In it is a CSV file for each task on a corpus, with every setting and seed. DVC adds the revision."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
