@@ -1,6 +1,7 @@
-"""Tables behind the charts of `dvc plots`: a folder for each kind of chart.
+"""Tables behind the charts of `dvc plots`.
 
-In it is a CSV file for each task on a corpus, with every setting and seed. DVC adds the revision."""
+A folder for each kind of chart has a CSV file for each task on a corpus, with every setting and
+seed. DVC adds the revision."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
