@@ -13,6 +13,7 @@ from pipeline.report.results import TEST, VALID, Group, SettingResults
 from pipeline.report.style import QUIET, hues, name_lines, save_figure, upper_first
 
 HISTORY = "history.csv"  # the only file that has rows for every run
+TRAINING = "training.csv"
 _RANKING = {TEST, VALID}  # of both, by_length.csv has the one that ranks
 
 Rows = list[dict[str, str]]
@@ -59,13 +60,13 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
 
     Perplexity is the exponential of a loss per token. For other losses the validation loss itself
     is drawn."""
-    metric = _validation_metric(group)
+    metric = validation_metric(group)
     bands = {
         setting.name: _band(_of_seeds(setting, plots, HISTORY, f"valid_{metric}"))
         for setting in group.settings
     }
     losses = {
-        setting.name: _band(_of_seeds(setting, plots, "training.csv", "train_loss"))
+        setting.name: _band(_of_seeds(setting, plots, TRAINING, "train_loss"))
         for setting in group.settings
     }
     # Models that are fitted without steps have no curve.
@@ -81,7 +82,7 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
         )
 
         _lines(left, {name: losses[name] for name in names}, hue)
-        left.set_title(f"Training loss, nats per {group.task.unit}")
+        left.set_title(training_title(group))
         _lines(right, {name: bands[name] for name in names}, hue)
         right.set_title(f"Validation {metric}")
         if metric == "perplexity":
@@ -109,7 +110,13 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
     return True
 
 
-def _validation_metric(group: Group) -> str:
+def training_title(group: Group) -> str:
+    """The title of a curve of the training loss, with its unit."""
+    return f"Training loss, nats per {group.task.unit}"
+
+
+def validation_metric(group: Group) -> str:
+    """The metric of validations whose curve is drawn."""
     return "perplexity" if group.task.unit == "token" else "loss"
 
 
@@ -210,7 +217,7 @@ def _mark_splits(axes: Any, rows: Rows) -> None:
 def _best_points(group: Group, plots: Path) -> dict[str, Points]:
     """Validation of the weights of each seed, by setting: the best one, or that of the averaged
     weights of the last epochs."""
-    metric = _validation_metric(group)
+    metric = validation_metric(group)
     best: dict[str, Points] = {}
     for setting in group.settings:
         if setting.is_fitted:
