@@ -21,6 +21,7 @@ from pipeline.cli import (
     prune,
     refresh,
     repair,
+    results,
     retrain,
     rollback,
     run,
@@ -59,6 +60,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": doctor,
     # The DAG and retraining, by Prefect
     "run": run,
+    "results": results,
     "retrain": retrain,
     "schedule": schedule,
     "status": status,

@@ -1,11 +1,13 @@
 """Arguments of the command line: their types, one-line errors, and output in any locale."""
 
 import argparse
+import json
+import math
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline.cli.input_text import CONVERT, UNDECODED, stream_encoding
 from pipeline.core.errors import UserError, printable, refuse
@@ -47,6 +49,24 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=_JOBS, metavar="N", help="stages to run at a time (default: one per core)"
     )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+
+def print_json(value: Any) -> None:
+    """Print JSON values; numbers that JSON cannot write, such as infinity, as null."""
+    print(json.dumps(_finite(value), indent=2))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def decode(words: Sequence[str]) -> list[str]:
