@@ -17,12 +17,49 @@ _SHOWN = 60  # characters of a wrong argument that its message repeats
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports a mistake in one line and without the usage, as all commands do."""
+    """A parser that reports a mistake in one line and without the usage, as all commands do.
+
+    `page` is shown in place of argparse's own help, if it is set. An epilog keeps its lines."""
+
+    page: str | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.formatter_class = _HelpFormatter
+
+    def format_help(self) -> str:
+        """Return the help."""
+        return super().format_help() if self.page is None else self.page
 
     def error(self, message: str) -> NoReturn:
         raise UserError(
             f"{message.removeprefix('argument ').rstrip('.')}. See `{self.prog} --help`."
         )
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+class Version(argparse.Action):
+    """The option `--version`: print the versions of seqline, Python and torch, and exit."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, *_: Any) -> NoReturn:
+        """Print and exit."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        versions = []
+        for package in ("seqline", "torch", "dvc", "mlflow", "prefect"):
+            try:
+                versions.append(f"{package} {version(package)}")
+            except PackageNotFoundError:
+                versions.append(f"{package} (not installed)")
+        print(f"{versions[0]} (Python {sys.version.split()[0]}, {', '.join(versions[1:])})")
+        sys.exit(0)
 
 
 def whole_number(least: int, largest: int) -> Callable[[str], int]:

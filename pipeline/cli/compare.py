@@ -9,7 +9,7 @@ from pipeline.cli.arguments import print_escaped
 from pipeline.cli.run_names import run_of, setting_names
 from pipeline.core.errors import refuse
 
-HELP = "compare two settings over seeds or folds, or decide which of two trained runs is champion"
+HELP = "compare two settings, or decide which of two runs is champion"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

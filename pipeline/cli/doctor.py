@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.cli.arguments import print_escaped
 
-HELP = "check what is installed, the devices, and the health of store, cache and mirror"
+HELP = "check the installation, devices, data and services; what to do"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

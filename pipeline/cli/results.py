@@ -10,8 +10,7 @@ from pipeline.cli.arguments import add_json, print_json
 if TYPE_CHECKING:
     from pipeline.cli.standings import Row, Standing
 
-HELP = "show the best setting of each task and corpus, its lead, and what to try next"
-EXAMPLES = ("seqline results", "seqline results --json")
+HELP = "show the best setting on each corpus, by how much, and what to try"
 
 _HEADER = ("", "setting", "score", "behind", "significant")
 _HOW_TO_READ = (
@@ -61,10 +60,8 @@ def table(found: "Sequence[Standing]") -> Iterator[tuple[str, str]]:
     """Yield the lines of the table, each with its style: a title for each standing, and a line for
     each of its rows. Columns are as wide as their widest cell."""
     cells = [[_cells(standing, row) for row in standing.rows] for standing in found]
-    widths = [
-        max(len(row[column]) for rows in [[_HEADER], *cells] for row in rows)
-        for column in range(len(_HEADER))
-    ]
+    every_row = [_HEADER, *(row for rows in cells for row in rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*every_row, strict=True)]
     yield _line(_HEADER, widths), "dim"
     for standing, rows in zip(found, cells, strict=True):
         direction = "" if standing.higher_is_better else ", lower is better"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.cli.arguments import print_escaped
 
-HELP = "show the last and the next retraining, failed or missed ones, and the champions"
+HELP = "show the last and the next retraining, failures and champions"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
