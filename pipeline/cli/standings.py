@@ -1,7 +1,7 @@
 """The result of each task on each corpus in a few lines: the best setting, the next, the baseline,
 and whether the differences are more than chance."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -11,6 +11,8 @@ from pipeline.dag.paths import RunPaths
 from pipeline.report import cells, results
 from pipeline.report.cross_validation import CrossValidation, FoldResults, cross_validations
 from pipeline.report.results import LEVEL, Group, SettingResults
+from pipeline.scoring.folds import FoldPair
+from pipeline.scoring.seeds import SettingPair
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,8 +20,8 @@ class Row:
     """A setting beside the best one. `score` is its mean with the deviation, as text.
 
     `lead` is how much better the best setting is, in the unit of the score; None for the best one.
-    `p` is that of the test against the best one, corrected for the number of pairs of the table;
-    None if no test compares the two. `better`: the best one is significantly better."""
+    `test` compares the two; None if no test does. `better`: the best one is significantly better.
+    """
 
     role: str
     name: str
@@ -27,8 +29,13 @@ class Row:
     values: tuple[float, ...]
     is_baseline: bool
     lead: float | None
-    p: float | None
+    test: SettingPair | FoldPair | None
     better: bool
+
+    @property
+    def p(self) -> float | None:
+        """The p of the test, corrected for the number of pairs of the report's table."""
+        return None if self.test is None else self.test.corrected
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +50,7 @@ class Standing:
     score: str
     higher_is_better: bool
     decimals: int
+    difference: str  # the unit of the tests
     values_are: str  # seeds or folds
     settings: int
     rows: tuple[Row, ...]
@@ -66,20 +74,36 @@ class Standing:
                     "values": list(row.values),
                     "is_baseline": row.is_baseline,
                     "lead_of_best": row.lead,
-                    "p": row.p,
-                    "best_is_better": None if row.p is None else row.better,
+                    "best_is_better": None if row.test is None else row.better,
+                    "test": self._test(row.test),
                 }
                 for row in self.rows
             ],
         }
 
+    def _test(self, pair: SettingPair | FoldPair | None) -> dict[str, Any] | None:
+        """The test of `first` - `second`, whose difference may be in another unit than the
+        score."""
+        if pair is None:
+            return None
+        return {
+            "first": pair.first,
+            "second": pair.second,
+            "difference": pair.difference,
+            "low": pair.low,
+            "high": pair.high,
+            "unit": self.difference,
+            "p": pair.p,
+            "p_corrected": pair.corrected,
+        }
 
-def standings(root: Path) -> list[Standing]:
-    """Return the standing of each task and corpus of `params.yaml`, in the order of the report;
-    UserError if a run is not evaluated."""
+
+def standings(root: Path, settings: Collection[str] | None = None) -> list[Standing]:
+    """Return the standing of each task and corpus of `params.yaml`, in the order of the report, of
+    these `settings` or of all; UserError if a run is not evaluated."""
     paths = RunPaths(root)
     metrics, scores = (paths.shared("report", option) for option in ("metrics", "scores"))
-    groups = results.groups(root / "params.yaml", metrics, scores)
+    groups = results.groups(root / "params.yaml", metrics, scores, settings)
     over_folds = cross_validations(root / "params.yaml", groups)
     # The folds of a text are in its cross-validation, unless no setting has two of them.
     validated = [item for item in over_folds if item.settings]
@@ -109,6 +133,7 @@ def _standing(
         score=ranking.task.main_title,
         higher_is_better=ranking.task.higher_is_better,
         decimals=ranking.task.decimals,
+        difference=ranking.task.difference,
         values_are=values_are,
         settings=len(settings),
         rows=tuple(_row(ranking, role, setting) for role, setting in shown.values()),
@@ -120,13 +145,13 @@ def _row(ranking: Group | CrossValidation, role: str, setting: SettingResults | 
     key = f"{ranking.split}.{ranking.task.main}.score"
     values = setting.values(key)
     best = ranking.settings[0]
-    lead = p = None
+    lead = test = None
     if setting is not best:
         sign = 1 if ranking.task.higher_is_better else -1
         lead = sign * (mean(best.values(key)) - mean(values))
         both = {best.name, setting.name}
-        tests = (pair.corrected for pair in ranking.pairs if {pair.first, pair.second} == both)
-        p = next(tests, None)
+        tests = (pair for pair in ranking.pairs if {pair.first, pair.second} == both)
+        test = next(tests, None)
     return Row(
         role=role,
         name=setting.name,
@@ -134,6 +159,6 @@ def _row(ranking: Group | CrossValidation, role: str, setting: SettingResults | 
         values=tuple(values),
         is_baseline=setting.is_deterministic,
         lead=lead,
-        p=p,
+        test=test,
         better=setting.name in ranking.beaten_by(best.name, LEVEL),
     )
