@@ -10,7 +10,7 @@ repro: # the whole DAG on the corpora of params.yaml, then the comparison of the
 	@$(PYTHON) bootstrap.py
 	@$(INSIDE) seqline check
 	@$(INSIDE) seqline run # repairs first, and records the runs in MLflow at the end
-	@cat reports/comparison.md
+	@$(INSIDE) seqline results
 
 test: # all tests but the long ones
 	@$(PYTHON) bootstrap.py --dev

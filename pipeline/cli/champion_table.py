@@ -3,6 +3,7 @@ tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.cli.run_names import first_run
 from pipeline.core import config, params
@@ -68,6 +69,35 @@ def table(root: Path, history: bool) -> str:
         if rows
         else "no version is registered yet: `dvc repro`, then `seqline sync`"
     )
+
+
+def records(root: Path, history: bool) -> list[dict[str, Any]]:
+    """The content of `table` for scripts: a record for each champion, the present one first, and
+    one without a version for a model that has had none."""
+    from pipeline.tracking import registry  # imports mlflow: a second
+
+    found: list[dict[str, Any]] = []
+    for name, periods in registry.champions(root).items():
+        shown = periods if history else periods[:1]
+        found += [_record(name, period, period is periods[0]) for period in shown]
+        if not periods:
+            found.append({"model": name, "version": None})
+    return found
+
+
+def _record(name: str, period: ChampionPeriod, is_champion: bool) -> dict[str, Any]:
+    version = period.version
+    return {
+        "model": name,
+        "version": version.version,
+        "is_champion": is_champion,
+        "run": version.run,
+        "score": version.score,
+        "since": period.since,
+        "commit": version.commit,
+        "commit_has_edits": version.dirty,
+        "why": dict(period.why),
+    }
 
 
 def versions_of(root: Path, what: str) -> str:

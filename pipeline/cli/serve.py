@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.cli.arguments import PORT
 
-HELP = "answer HTTP requests with a version, by default the champion, until Ctrl-C"
+HELP = "answer HTTP requests with the champion, until Ctrl-C"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -80,6 +80,7 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
         record.summary = outcome.summary()
         print(outcome.summary(), flush=True)
         if outcome.changed_outputs and os.environ.get("SEQLINE_TRACKING") != "off":
+            print("recording the runs in MLflow", flush=True)
             print(sync(root), flush=True)
         if outcome.ok and (line := baseline.note(root)):
             print(line, flush=True)
