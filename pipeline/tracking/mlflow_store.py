@@ -193,6 +193,16 @@ def find_run(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
     return run
 
 
+def is_active(client: MlflowClient, run_id: str) -> bool:
+    """Return whether there is a run of this id that is not deleted."""
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+
+
 def restore_run(client: MlflowClient, run_id: str) -> Any:
     """Return the MLflow run of this id, with its experiment; restore what was deleted.
 
@@ -235,13 +245,37 @@ def _delete_duplicate(client: MlflowClient, run: Any) -> None:
 
 
 def create_run(
-    client: MlflowClient, root: Path, task: str, key: tuple[str, str], tags: Mapping[str, str]
+    client: MlflowClient,
+    root: Path,
+    task: str,
+    key: tuple[str, str],
+    name: str,
+    tags: Mapping[str, str],
+    start: int,
 ) -> Any:
-    """Create an MLflow run for `key`; the caller holds the lock of `run_lock.sole`."""
+    """Create an MLflow run for `key` that started at `start` (ms); the caller holds the lock of
+    `run_lock.sole`."""
     experiment = find_experiment(client, task) or _create_experiment(client, root, task)
     return client.create_run(
-        experiment.experiment_id, run_name=key[0], tags={**tags, RUN: key[0], DIGEST: key[1]}
+        experiment.experiment_id,
+        start_time=start,
+        run_name=name,
+        tags={**tags, RUN: key[0], DIGEST: key[1]},
     )
+
+
+def end_run(client: MlflowClient, run: Any, status: str, milliseconds: int) -> None:
+    """End the run so that its duration is that of its training.
+
+    MLflow never changes a run's start, which may be that of an earlier training of the same
+    digest."""
+    present = client.get_run(run.info.run_id).info
+    # An outcome stays: a repeated training that failed leaves the outputs of the first.
+    if present.status == "FINISHED" and status != "FINISHED":
+        return
+    end = present.start_time + milliseconds
+    if (present.status, present.end_time) != (status, end):
+        client.set_terminated(run.info.run_id, status, end)
 
 
 def _experiment_name(task: str) -> str:
@@ -301,6 +335,16 @@ def logged_steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
         name: {point.step for point in client.get_metric_history(run.info.run_id, name)}
         for name in run.data.metrics
     }
+
+
+def logged_milliseconds(client: MlflowClient, run: Any) -> int:
+    """Time from the run's start to its last point, 0 for a run without points."""
+    times = [
+        point.timestamp
+        for name in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, name)
+    ]
+    return max(0, max(times, default=0) - int(run.info.start_time))
 
 
 def log(
