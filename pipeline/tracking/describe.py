@@ -18,7 +18,7 @@ _ESCAPE = re.compile(r":[0-9A-F]*:")
 _MAX_LENGTH = 250
 _UNTRAINED_CORPUS_KEYS = {"samples", "bleu_tokenizer"}  # later stages read them
 FORMER_FACTS = ("processes", "torch", "seqline.project", "seqline.dirty", "dvc.exp.baseline")
-"""Tags of older versions whose facts no output has; now they are in the artifact provenance.json."""
+"""Tags of older versions whose facts no output has; now they are in provenance.json."""
 _FORMER_TAGS = {*FORMER_FACTS, "task", "dvc.stage", "seqline.recorded"}
 _FORMER_PREFIXES = ("dvc.deps/", "dvc.outs/", "search.")
 LIVE_TAGS = {"device"}  # what a run shows of the facts that its training passes

@@ -1,5 +1,5 @@
-"""`python -m pipeline.tracking.follower --root ROOT --spool PATH --parent PID < PATH`: the follower, a
-process next to a training that sends its spool to MLflow; started by `live` only.
+"""`python -m pipeline.tracking.follower --root ROOT --spool PATH --parent PID < PATH`: the
+follower, a process next to a training that sends its spool to MLflow; started by `live` only.
 
 It retries failed calls with growing pauses, and runs at the lowest priority. It ends soon after the
 training, finished or not: else dozens of followers would wait for a processor on a busy machine.
