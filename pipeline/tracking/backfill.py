@@ -51,7 +51,7 @@ def sync(root: Path) -> str:
     ]
 
     with mlflow_store.open_store(root) as client:
-        lines = [_send(root, spool) for spool in spools.pending(root)]
+        lines = [line for spool in spools.pending(root) if (line := _send(root, spool))]
         changes = [
             f"{outputs.name}: {change}"
             for outputs in trained
@@ -79,9 +79,13 @@ def sync(root: Path) -> str:
 
 
 def _send(root: Path, spool: spools.SpoolInfo) -> str:
-    """Record what a training left whose follower ended before it was done; return a line."""
+    """Record what a training left whose follower ended before it was done; return a line, "" if the
+    follower has done it after all."""
     with locked_run(root, spool.key):
-        sender.send_pending(root, spool, sender.call_once)
+        present = spools.read(spool.path)
+        if present is None or present.recorded:
+            return ""
+        sender.send_pending(root, present, sender.call_once)
     return f"{spool.header['run']}: curves recorded, which its follower had not"
 
 

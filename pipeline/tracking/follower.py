@@ -44,6 +44,7 @@ def main() -> None:
     lower_priority()
     lines = sys.stdin.buffer
     watch = Watch(lines, arguments.parent, arguments.root)
+    watch.start()
     if follow(lines, arguments.root, arguments.spool, watch):
         send_others(arguments.root, watch)
 
@@ -85,6 +86,9 @@ class Watch:
         self._ended: float | None = None
         self._returned = time.monotonic()
         self._grace = _setting("SEQLINE_FOLLOWER_SECONDS", _GRACE_SECONDS)
+
+    def start(self) -> None:
+        """Begin to watch: this process ends when it is late."""
         threading.Thread(target=self._exit_when_late, daemon=True).start()
 
     def alive(self) -> bool:
