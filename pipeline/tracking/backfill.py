@@ -156,7 +156,8 @@ def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
         elif is_new and not origin:
             origin = describe.origin(root)
         if run is None:
-            tags = {**describe.origin_tags(origin), **outputs.tags}
+            labels = describe.labels(outputs.block, outputs.label)
+            tags = {**describe.origin_tags(origin), **outputs.tags, **labels}
             name = f"{outputs.name} {outputs.label}".strip()
             start = spools.now() if spool is None else spool.start
             run = mlflow_store.create_run(client, root, task, key, name, tags, start)
@@ -246,7 +247,7 @@ def log_missing(
         content = json.dumps(provenance, ensure_ascii=False, indent=2, default=str)
         (Path(folder) / "provenance.json").write_text(content + "\n", encoding="utf-8")
         artifacts.log_artifacts(client, root, run, Path(folder))
-    mlflow_store.log(client, run.info.run_id, tags={**outputs.tags, **table_tag})
+    mlflow_store.log_tags(client, run, {**outputs.tags, **table_tag})
     for tag in run.data.tags:
         if describe.is_former_tag(tag, outputs.provenance["signatures"]):
             client.delete_tag(run.info.run_id, tag)

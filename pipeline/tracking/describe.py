@@ -21,6 +21,7 @@ FORMER_FACTS = ("processes", "torch", "seqline.project", "seqline.dirty", "dvc.e
 """Tags of older versions whose facts no output has; now they are in provenance.json."""
 _FORMER_TAGS = {*FORMER_FACTS, "task", "dvc.stage", "seqline.recorded"}
 _FORMER_PREFIXES = ("dvc.deps/", "dvc.outs/", "search.")
+SETTING = "setting"  # tag by which MLflow's pages group runs
 LIVE_TAGS = {"device"}  # what a run shows of the facts that its training passes
 EXPERIMENT = "experiment"  # fact of `origin`: the name of DVC's experiment
 _SPECIAL_IN_URI = re.compile(r"[?#%'\"\\\x00-\x1f\x7f\udc80-\udcff]")
@@ -174,10 +175,14 @@ def corpus_settings(block: Mapping[str, Any]) -> dict[str, str]:
     return {f"corpus_settings.{key}": value for key, value in flatten_texts(read).items()}
 
 
-def labels(block: Mapping[str, Any]) -> dict[str, str]:
-    """Tags for filters and groups on MLflow's pages."""
-    keys = ("setting", "seed", "family", "corpus")
-    return {key: str(block[key]) for key in keys if key in block}
+def labels(block: Mapping[str, Any], label: str = "") -> dict[str, str]:
+    """Tags for filters and groups on MLflow's pages.
+
+    `label` says what differs from the committed setting: it makes another group."""
+    tags = {key: str(block[key]) for key in ("seed", "family", "corpus") if key in block}
+    if "setting" in block:
+        tags[SETTING] = f"{block['setting']} {label}".strip()
+    return tags
 
 
 def origin(root: Path) -> dict[str, Any]:

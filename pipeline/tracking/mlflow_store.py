@@ -27,7 +27,7 @@ Failure = (MlflowException, SQLAlchemyError, OSError, ImportError)
 
 DIGEST, RUN, VERSION = "seqline.digest", "seqline.run", "seqline.version"
 # tag of an experiment: the name that it was created with, in case it is renamed
-_EXPERIMENT = "seqline.experiment"
+EXPERIMENT = "seqline.experiment"
 _CONTEXT = "mlflow.data.context"
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a dead server is retried for minutes
@@ -291,14 +291,14 @@ def find_experiment(client: MlflowClient, task: str) -> Any:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         experiments = all_pages(partial(client.search_experiments, ViewType.ALL))
-        renamed = (other for other in experiments if other.tags.get(_EXPERIMENT) == name)
+        renamed = (other for other in experiments if other.tags.get(EXPERIMENT) == name)
         experiment = next(renamed, None)
     if experiment is None:
         return None
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
-    if _EXPERIMENT not in experiment.tags:
-        client.set_experiment_tag(experiment.experiment_id, _EXPERIMENT, name)
+    if EXPERIMENT not in experiment.tags:
+        client.set_experiment_tag(experiment.experiment_id, EXPERIMENT, name)
     return experiment
 
 
@@ -319,7 +319,7 @@ def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
     # wrong once the project is moved.
     location = None if is_server(root) else f"{ARTIFACT_SCHEME}{describe.mlflow_name(name)}"
     # Without a kind MLflow's pages ask whether it is a chat agent.
-    tags = {"mlflow.experimentKind": "custom_model_development", _EXPERIMENT: name}
+    tags = {"mlflow.experimentKind": "custom_model_development", EXPERIMENT: name}
     # Another process may create it at the same time; other errors show in the search below.
     with suppress(MlflowException):
         client.create_experiment(name, artifact_location=location, tags=tags)
@@ -373,6 +373,12 @@ def log_params(client: MlflowClient, run: Any, params: Mapping[str, str]) -> Non
         run.info.run_id,
         params={key: value for key, value in params.items() if key not in run.data.params},
     )
+
+
+def log_tags(client: MlflowClient, run: Any, tags: Mapping[str, str]) -> None:
+    """Log the tags of a run; its group stays, which may name what an experiment changed."""
+    kept = {describe.SETTING} & set(run.data.tags)
+    log(client, run.info.run_id, tags={key: tags[key] for key in tags if key not in kept})
 
 
 def log_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> None:

@@ -284,6 +284,8 @@ def _adopt(client: Any, parent: Any, runs: Sequence[Any]) -> None:
             mlflow_store.log(client, run.info.run_id, tags={PARENT: parent.info.run_id})
         if label and run.info.run_name == tags.get(mlflow_store.RUN):
             client.update_run(run.info.run_id, name=f"{run.info.run_name}{label}")
+            group = {describe.SETTING: parent.info.run_name}
+            mlflow_store.log(client, run.info.run_id, tags=group)
 
 
 def _end(client: Any, parent: Any, children: Sequence[Any]) -> None:

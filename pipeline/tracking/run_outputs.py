@@ -92,10 +92,10 @@ def read_outputs(
     )
     scoring = run_scores.scoring_of(str(block.get("task")), evaluated_corpus or {})
     main = run_scores.main_key(content, scoring)
-    # A final score that would become one more point of a curve gets the prefix `final/`.
+    # A final score must not become one more point of a curve.
     curves = set(tables.read(history, tables.HISTORY)["name"].unique().to_pylist())
     metrics = run_scores.metrics_of(content, main)
-    scores = {f"final/{key}" if key in curves else key: value for key, value in metrics.items()}
+    scores = {key: value for key, value in metrics.items() if key not in curves}
 
     # Inputs are data: those deps of training that a stage wrote. The others are code.
     deps = describe.hashes(stages, f"train@{name}", "deps")

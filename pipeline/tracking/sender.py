@@ -91,8 +91,9 @@ def send(
 def open_run(client: Any, root: Path, header: Mapping[str, Any]) -> Any:
     """Return the MLflow run of the spool, created if need be, with its tags, params and inputs."""
     block = header["params"]
+    label = str(header.get("label", ""))
     tags = {
-        **describe.labels(block),
+        **describe.labels(block, label),
         **describe.origin_tags(header.get("origin", {})),
         **{str(k): str(v) for k, v in header["tags"].items() if k in describe.LIVE_TAGS},
     }
@@ -100,13 +101,13 @@ def open_run(client: Any, root: Path, header: Mapping[str, Any]) -> Any:
     task = str(block.get("task", "other"))
     run = mlflow_store.find_run(client, task, key)
     if run is None:
-        name = " ".join(filter(None, (header["run"], str(header.get("label", "")))))
+        name = f"{header['run']} {label}".strip()
         run = mlflow_store.create_run(client, root, task, key, name, tags, header["at"])
     else:
         # A training that is repeated has its outcome already.
         if run.info.status != "FINISHED":
             client.update_run(run.info.run_id, status="RUNNING")
-        mlflow_store.log(client, run.info.run_id, tags=tags)
+        mlflow_store.log_tags(client, run, tags)
 
     # The copy of an experiment may be gone, and its dvc.lock with it: `seqline sync` adds them.
     stages = describe.read_lock(root)
