@@ -24,6 +24,7 @@ from pipeline.tracking import (
     mlflow_store,
     registry_store,
     run_lock,
+    run_names,
 )
 from pipeline.tracking.lineage import EvaluatedRun
 from pipeline.tracking.registry_store import CHALLENGER, CHAMPION
@@ -341,7 +342,9 @@ def _find_or_backfill(client: Any, root: Path, run: EvaluatedRun) -> Any:
         return mlflow_run
 
     names = list(config.section(root / "params.yaml", "runs"))
-    outputs = read_outputs(RunPaths(root), describe.read_lock(root), run.run, names)
+    committed = run_names.committed_params(root)
+    stages = describe.read_lock(root)
+    outputs = read_outputs(RunPaths(root), stages, run.run, names, committed)
     backfill.backfill_run(client, root, outputs)
     return mlflow_store.find_run(client, run.task, key)
 
