@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.contracts import AttentiveDecodable
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
+from pipeline.corpora import kind_of
 from pipeline.download import source as download
 from pipeline.flow import sections
 from pipeline.scoring import tokenizers
@@ -59,12 +60,12 @@ def _corpus(path: Path, name: str) -> str:
 
     tokenizers.require(block.bleu_tokenizer, f"{where}.bleu_tokenizer")
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
-    config.load(reader.Config, block.read, f"{where}.read")
+    kind = kind_of(reader, config.load(reader.Config, block.read, f"{where}.read"))
     params.split(block, where)
     if block.limit is not None and block.limit < 1:
         raise refuse(f"{where}.limit", block.limit, "at least 1, or null for all rows")
 
-    has_text = tables.has_text(reader.KIND)
+    has_text = tables.has_text(kind)
     text = tokens.load_text(block.text, has_text, f"{where}.text")
     size = vocab.load_block(block.vocab, has_text, f"{where}.vocab")
     if text is not None and text.level == "bpe" and isinstance(size, vocab.Vocab):
@@ -72,7 +73,7 @@ def _corpus(path: Path, name: str) -> str:
     _vocabulary(path, name, block)
 
     _source(block.source, f"{where}.source")
-    return str(reader.KIND)
+    return kind
 
 
 def _vocabulary(path: Path, name: str, block: params.Corpus) -> None:

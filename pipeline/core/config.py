@@ -137,8 +137,11 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return None
         if all(dataclasses.is_dataclass(argument) for argument in arguments):
             return load_named(arguments, value, where)
-        other = next(argument for argument in arguments if argument is not type(None))
-        return _convert(value, other, where)
+        others = [argument for argument in arguments if argument is not type(None)]
+        if len(others) == 1:
+            return _convert(value, others[0], where)
+        if type(value) in others:
+            return value
     elif origin is tuple:
         if isinstance(value, list):
             return tuple(
