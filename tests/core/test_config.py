@@ -280,7 +280,7 @@ MISTAKES = [
     (
         "settings.lstm.model.cell",
         "lsmt",
-        "settings.lstm.model.cell: got lsmt; expected one of rnn, gru, lstm",
+        "settings.lstm.model.cell: got lsmt; expected one of rnn, relu_rnn, gru, ",
     ),
     (
         "settings.lstm.search.method",
