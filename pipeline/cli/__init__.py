@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.cli import (
+    add,
     champions,
     check,
     claims,
@@ -52,6 +53,7 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     # Settings, and the state of the project
     "use": use,
+    "add": add,
     "check": check,
     "claims": claims,
     "prune": prune,

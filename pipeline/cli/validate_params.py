@@ -32,8 +32,9 @@ def check(path: Path, files: bool = False) -> str:
     runs = _names(path, "runs", mistakes)
     kinds = validate_corpora.kinds(path, corpora, mistakes, files)
     if corpora and settings and runs:
-        _runs(path, runs, kinds, mistakes)
-        _unused(path, settings, mistakes)
+        in_order = _runs(path, runs, kinds, mistakes)
+        if in_order:
+            _unused(path, settings, mistakes)
 
     with mistakes.collect():
         sections.load(path.parent)  # flow.yaml
@@ -58,9 +59,9 @@ def _names(path: Path, key: str, mistakes: Mistakes) -> list[str]:
     return names
 
 
-def _runs(path: Path, names: list[str], kinds: Mapping[str, str], mistakes: Mistakes) -> None:
-    """Check the runs. After a mistake in one, others of its setting are not checked: most have the
-    same."""
+def _runs(path: Path, names: list[str], kinds: Mapping[str, str], mistakes: Mistakes) -> bool:
+    """Whether all runs are in order. After a mistake in one, others of its setting are not checked:
+    most have the same."""
     wrong = set()
     for name in names:
         block = config.section(path, "runs")[name]
@@ -70,6 +71,7 @@ def _runs(path: Path, names: list[str], kinds: Mapping[str, str], mistakes: Mist
             with mistakes.collect():
                 _run(path, name, kinds)
                 wrong.remove(setting)
+    return not wrong
 
 
 def _unused(path: Path, settings: list[str], mistakes: Mistakes) -> None:
