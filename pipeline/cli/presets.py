@@ -156,7 +156,7 @@ def default(root: Path) -> bytes | None:
     return None
 
 
-def _presets(root: Path) -> dict[str, bytes]:
+def contents(root: Path) -> dict[str, bytes]:
     """Content of every preset by its name, the default one first."""
     files = {file.stem: file.read_bytes() for file in sorted((root / "presets").glob("*.yaml"))}
     content = files.pop(DEFAULT, None) or default(root)
