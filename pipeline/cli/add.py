@@ -53,7 +53,8 @@ def _corpus(root: Path, arguments: argparse.Namespace) -> None:
     added = add_corpus.add(root, arguments.file, arguments.name, columns)
     print_escaped("\n".join(added.remarks))
     print_escaped(f"wrote corpora.{added.name} to params.yaml:\n\n{added.text}\n")
-    print(f"next: seqline add run FAMILY {added.name}")
+    families = ", ".join(added.families)
+    print_escaped(f"next: seqline add run FAMILY {added.name}\nFAMILY is one of {families}")
 
 
 def _run(root: Path, arguments: argparse.Namespace) -> None:
@@ -66,4 +67,7 @@ def _run(root: Path, arguments: argparse.Namespace) -> None:
     first, last = added.runs[0], added.runs[-1]
     runs = first if first == last else f"{first} to {last}"
     print_escaped(f"wrote settings.{added.setting} and runs.{runs} to params.yaml:\n\n{added.text}")
-    print(f"\nnext: seqline run {' '.join(f'evaluate@{run}' for run in added.runs)} report")
+    targets = " ".join(f"evaluate@{run}" for run in added.runs)
+    print_escaped(
+        f"\nnext: seqline run {targets}\nor, with all other runs and the report: seqline run"
+    )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli import inspect_source, params_text, validate_corpora
+from pipeline.cli import add_run, inspect_source, params_text, validate_corpora
 from pipeline.cli.corpus_counts import Counts, count
-from pipeline.core import config
+from pipeline.core import config, params
 from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import refuse
 from pipeline.corpora import kind_of
@@ -25,11 +25,12 @@ _ROWS = {"text": "texts", "pair": "pairs", "labelled": "labelled texts"}
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A new block: its name and text, and remarks about what was found."""
+    """A new block: its name and text, remarks about what was found, and families for it."""
 
     name: str
     text: str
     remarks: list[str]
+    families: list[str]
 
 
 def add(root: Path, file: str, name: str | None, columns: dict[str, str]) -> Added:
@@ -39,6 +40,7 @@ def add(root: Path, file: str, name: str | None, columns: dict[str, str]) -> Add
     or guessed; then nothing is written."""
     path = root / "params.yaml"
     name = name or _name(file)
+    params.check_name("--name", name)
     params_text.refuse_taken(path, "corpora", name, "--name")
     with inspect_source.raw_folder(file, "FILE") as (raw, names):
         guess = inspect_source.guess(raw, names, columns)
@@ -56,7 +58,8 @@ def add(root: Path, file: str, name: str | None, columns: dict[str, str]) -> Add
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
         validate_corpora.check(partial, name, files=True)
-    return Added(name, "\n".join(lines), _remarks(file, guess, kind, counts, block))
+    remarks = _remarks(file, guess, kind, counts, block)
+    return Added(name, "\n".join(lines), remarks, add_run.families_for(root, kind))
 
 
 def _name(file: str) -> str:
@@ -98,8 +101,11 @@ def _block(
 
 def _vocabulary(kind: str, counts: Counts) -> tuple[str, int | None, int]:
     """Level of the tokens, size of the vocabulary, and the least count of a token in it."""
-    if counts.spaceless_letters > counts.letters / 3:
-        return "char", None, 1 if counts.tokens < _FEW_TOKENS else 2
+    # Where a sentence is a single word, characters; or pieces, if the other side has words.
+    if counts.spaceless_sides:
+        if counts.spaceless_sides < len(counts.letters) and counts.rows >= _MANY_ROWS:
+            return "bpe", 8000, 1
+        return "char", None, 1
     if kind != "labelled" and counts.tokens >= _MANY_TOKENS:
         return "bpe", 4000 if counts.tokens < 1_000_000 else 8000, 1
     if counts.tokens < _FEW_TOKENS:

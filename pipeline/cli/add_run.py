@@ -31,6 +31,8 @@ _SIZES = ("embedding", "hidden", "width", "feed_forward", "filters", "dimension"
 _DROPOUT = ((20_000, 0.3), (500_000, 0.2))  # at least, below a number of rows
 _UPDATES = 1500
 _EPOCHS = (3, 40)
+_BATCHES = 20  # of an epoch at least
+_LEAST_BATCH = 128
 _PATIENCE = 3
 _PIECES = 1.3  # pieces of bpe per word, about
 _LONGEST = 512
@@ -92,6 +94,14 @@ def add(root: Path, family: str, corpus: str, setting: str | None, seeds: int) -
     return Added(setting, runs, "\n".join([*lines, "", *rows]), remarks)
 
 
+def families_for(root: Path, kind: str) -> list[str]:
+    """Families that can be added for corpora of the kind: those with a setting in a preset."""
+    found = [
+        family for _, family, init_from in _templates(root, kind) if init_from == params.SCRATCH
+    ]
+    return list(dict.fromkeys(found))
+
+
 def sized(setting: Mapping[str, Any], counts: Counts, text: Mapping[str, Any]) -> dict[str, Any]:
     """The blocks of a setting with sizes for a corpus (see the module's docstring)."""
     model = dict(setting["model"])
@@ -111,9 +121,10 @@ def sized(setting: Mapping[str, Any], counts: Counts, text: Mapping[str, Any]) -
         if isinstance(model.get("learned_positions"), int) and model["learned_positions"] > 1:
             model["learned_positions"] = max(model["learned_positions"], search["max_length"])
     if objective and "batch_tokens" in objective:
-        objective["batch_tokens"] = max(
-            objective["batch_tokens"] * grow, objective.get("max_length") or 0
-        )
+        # Room for the longest row; and several batches in an epoch of a small corpus.
+        size = min(objective["batch_tokens"] * grow, counts.tokens // _BATCHES)
+        least = max(_LEAST_BATCH, objective.get("max_length") or counts.longest(0))
+        objective["batch_tokens"] = max(size, least)
 
     blocks = dict(setting) | {"model": model, "objective": objective, "search": search}
     if setting["optim"] is not None:
@@ -164,17 +175,15 @@ def _corpus(path: Path, name: str) -> tuple[params.Corpus, Any, str]:
 
 def _template(root: Path, family: str, corpus: str, kind: str) -> Template:
     """The first setting of a preset with the family and a task for the kind of corpus."""
-    fitting: dict[str, None] = {}
-    found = []
-    from_others = False
-    for template, other, init_from in _templates(root, kind):
-        fitting[other] = None
-        if other == family and init_from == params.SCRATCH:
-            found.append(template)
-        from_others |= other == family and init_from != params.SCRATCH
-    if found:
-        return found[0]
-    if from_others:
+    known = [
+        (template, init_from)
+        for template, other, init_from in _templates(root, kind)
+        if other == family
+    ]
+    for template, init_from in known:
+        if init_from == params.SCRATCH:
+            return template
+    if known:
         todo = "Copy its setting and runs of a preset by hand."
         raise refuse("FAMILY", family, "one that begins from scratch", todo)
 
@@ -183,7 +192,7 @@ def _template(root: Path, family: str, corpus: str, kind: str) -> Template:
     if any(kind == task.KIND and families.supports(model, task.MODELS) for task in tasks):
         expected = "a family with a setting in a preset"
         raise refuse("FAMILY", family, expected, "Write its blocks by hand.")
-    expected = f"one of {', '.join(fitting)} for {corpus}, which is {kind}"
+    expected = f"one of {', '.join(families_for(root, kind))} for {corpus}, which is {kind}"
     raise refuse("FAMILY", family, expected)
 
 
@@ -196,9 +205,10 @@ def _templates(root: Path, kind: str) -> Iterator[tuple[Template, str, str]]:
     first run."""
     for name, text in presets.contents(root).items():
         content = yaml_reader.value(text.decode("utf-8"), name)
+        fitting = {key for key, block in content["corpora"].items() if _kind(block) == kind}
         seen = set()
         for run in content["runs"].values():
-            if run["setting"] in seen or _kind(content["corpora"][run["corpus"]]) != kind:
+            if run["setting"] in seen or run["corpus"] not in fitting:
                 continue
             seen.add(run["setting"])
             setting = content["settings"][run["setting"]]

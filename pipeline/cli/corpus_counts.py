@@ -34,13 +34,18 @@ class Counts:
     rejects: Counter[str] = field(default_factory=Counter)  # of all splits, by reason
     lengths: dict[str, NDArray[np.int32]] = field(default_factory=dict)
     samples: list[dict[str, str]] = field(default_factory=list)
-    letters: int = 0
-    spaceless_letters: int = 0
+    letters: Counter[str] = field(default_factory=Counter)  # by side
+    spaceless_letters: Counter[str] = field(default_factory=Counter)
 
     @property
     def tokens(self) -> int:
         """Number of tokens of the last side: the text, or the target."""
         return int(list(self.lengths.values())[-1].sum()) if self.lengths else 0
+
+    @property
+    def spaceless_sides(self) -> int:
+        """Number of sides that are mostly in a script without spaces between words."""
+        return sum(self.spaceless_letters[side] * 2 > self.letters[side] for side in self.letters)
 
     def longest(self, side: int) -> int:
         """Length that 99 of 100 rows do not exceed; side 0 is the text or source, -1 the target."""
@@ -64,8 +69,8 @@ def count(reader: ModuleType, read: Any, raw: Path, text: tokens.Text) -> Counts
                 normal = tokens.normalise(usable[side], text.lowercase, text.letters_only)
                 size = pc.list_value_length(tokens.split(normal, text.level)).to_numpy()
                 lengths.setdefault(side, []).append(size)
-                counts.letters += _count(normal, _LETTER)
-                counts.spaceless_letters += _count(normal, _SPACELESS)
+                counts.letters[side] += _count(normal, _LETTER)
+                counts.spaceless_letters[side] += _count(normal, _SPACELESS)
         if len(counts.samples) < _SAMPLES and lengths:
             counts.samples += list(_samples(usable, next(iter(lengths.values()))[-1]))
             del counts.samples[_SAMPLES:]

@@ -221,7 +221,9 @@ def _is(cell: str, word: str) -> bool:
 
 
 def _has(cell: str, word: str) -> bool:
-    return word in re.split("[^a-z]+", cell.lower())
+    """Whether an identifier, such as reviewText or review_text, has the word."""
+    words = re.findall("[A-Z]?[a-z]+", cell) if re.fullmatch(r"[\w.-]+", cell) else []
+    return word in map(str.lower, words)
 
 
 def _language(cell: str) -> bool:
