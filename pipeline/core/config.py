@@ -97,7 +97,7 @@ def load(cls: type[T], values: Any, where: str) -> T:
     for key, hint in hints.items():
         with mistakes.collect():
             if key not in values:
-                raise refuse(f"{where}.{key}", "nothing", _expected(hint), "Add the key.")
+                raise refuse(f"{where}.{key}", "nothing", expected_type(hint), "Add the key.")
             fields[key] = _convert(values[key], hint, f"{where}.{key}")
     mistakes.refuse()
 
@@ -180,7 +180,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return value
 
     todo = "Put it in quotes." if hint is str and isinstance(value, bool | int | float) else ""
-    raise refuse(where, value, _expected(hint), todo)
+    raise refuse(where, value, expected_type(hint), todo)
 
 
 def _convert_all(items: Mapping[str, Any], hint: Any) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _convert_all(items: Mapping[str, Any], hint: Any) -> dict[str, Any]:
     return converted
 
 
-def _expected(hint: Any) -> str:
+def expected_type(hint: Any) -> str:
     """Describe the type `hint` for a message."""
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
@@ -206,12 +206,14 @@ def _expected(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         if all(dataclasses.is_dataclass(argument) for argument in arguments):
             return f"a section whose name is {_one_of(list(_by_name(arguments)))}"
-        return " or ".join(_expected(argument) for argument in arguments)
+        return " or ".join(expected_type(argument) for argument in arguments)
 
     if origin is tuple:
-        return f"a list, each item {_expected(arguments[0])}"
+        return f"a list, each item {expected_type(arguments[0])}"
+    if origin is dict and arguments[1] is Any:
+        return "a section"
     if origin is dict:
-        return f"a mapping, each value {_expected(arguments[1])}"
+        return f"a mapping, each value {expected_type(arguments[1])}"
 
     words = {
         int: "a whole number",
@@ -219,6 +221,7 @@ def _expected(hint: Any) -> str:
         str: "a text",
         bool: "true or false",
         type(None): "null",
+        Any: "a value",
     }
     return words.get(hint, str(hint))
 
