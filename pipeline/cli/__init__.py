@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.cli import (
+    add,
     champions,
     check,
     claims,
@@ -56,6 +57,7 @@ class Command(Protocol):
 GROUPS: dict[str, dict[str, Command]] = {
     "settings": {
         "use": use,
+        "add": add,
         "check": check,
     },
     "train and compare": {

@@ -51,6 +51,17 @@ def commit(root: Path) -> None:
     subprocess.run([*git, "commit", "-q", "-am", "change"], cwd=root, check=True)
 
 
+def add_own_files(root: Path) -> None:
+    """Put a file wherever params.yaml expects one of the user's own."""
+    for corpus in params(root)["corpora"].values():
+        if "path" in corpus["source"]:
+            folder = root / corpus["source"]["path"]
+            folder.mkdir()
+            for sides in corpus["read"]["files"].values():
+                for name in [*sides["source"], *sides["target"]]:
+                    (folder / name).write_text("a\n")
+
+
 @pytest.fixture
 def another_preset(project: Path) -> str:
     """A preset like the default one but for its first line."""
@@ -64,6 +75,7 @@ def test_every_preset_is_in_order(name: str, project, seqline) -> None:
     said = seqline(project, "use", name)
     assert (said.status, said.err) == (0, "")
     assert (project / "params.yaml").read_text(encoding="utf-8") == preset_text(name)
+    add_own_files(project)
     assert seqline(project, "check").status == 0
 
 
