@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.report.heat_table import heat_table
+from pipeline.report.page import scrollable, side_by_side
 from pipeline.report.style import INK, QUIET, save_figure
 
 _CELL = 0.34  # inches per word of the large map
@@ -22,13 +24,7 @@ def heatmap(table: pa.Table, row: int, out: Path) -> None:
 
     A model with a single map gets that map only. Input words along the top, output words downwards;
     darker is larger."""
-    heads = last_layer(table.filter(pc.field("row") == row).to_pylist())
-    inputs = heads[0]["columns"]
-    outputs = heads[0]["rows"]
-    maps = [
-        np.asarray(head["weights"], dtype=np.float64).reshape(len(outputs), len(inputs))
-        for head in heads
-    ]
+    inputs, outputs, maps = _maps(table, row)
     small_maps = maps if len(maps) > 1 else []
 
     # Layout in inches, from the top left: the large map, then two rows of small maps.
@@ -60,6 +56,36 @@ def heatmap(table: pa.Table, row: int, out: Path) -> None:
                 fontweight="normal",
                 loc="left",
             )
+
+
+def maps_of_page(table: pa.Table, row: int, name: str) -> str:
+    """The same maps as tables of the page, the heads folded away; `name` is the setting's."""
+    inputs, outputs, maps = _maps(table, row)
+    axes = ("output", "input")
+    mean_map = heat_table(name, axes, outputs, inputs, np.mean(maps, axis=0))
+    heads = [
+        heat_table(f"{name}, head {number}", axes, outputs, inputs, weights)
+        for number, weights in enumerate(maps, 1)
+        if len(maps) > 1
+    ]
+    content = scrollable(mean_map, f"Attention of {name}")
+    if heads:
+        summary = f"<summary>{len(heads)} heads of the last layer</summary>"
+        inner = side_by_side([scrollable(head, f"Attention of {name}") for head in heads]).html
+        content += f"<details>{summary}{inner}</details>"
+    return f"<div>{content}</div>"
+
+
+def _maps(table: pa.Table, row: int) -> tuple[list[str], list[str], list[NDArray[np.float64]]]:
+    """Input words, output words and the weights of each head of a sample's last layer."""
+    heads = last_layer(table.filter(pc.field("row") == row).to_pylist())
+    inputs = heads[0]["columns"]
+    outputs = heads[0]["rows"]
+    maps = [
+        np.asarray(head["weights"], dtype=np.float64).reshape(len(outputs), len(inputs))
+        for head in heads
+    ]
+    return inputs, outputs, maps
 
 
 def last_layer(maps: list[dict[str, Any]]) -> list[dict[str, Any]]:
