@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.report.heat_table import heat_table
-from pipeline.report.page import scrollable, side_by_side
 from pipeline.report.style import INK, QUIET, save_figure
 
 _CELL = 0.34  # inches per word of the large map
 _SMALL = 0.115  # inches per word of the small maps
+_AXES = ("output", "input")
 _HEADS = re.compile(r"(\d+) head (\d+)")
 
 
@@ -58,22 +58,21 @@ def heatmap(table: pa.Table, row: int, out: Path) -> None:
             )
 
 
-def maps_of_page(table: pa.Table, row: int, name: str) -> str:
-    """The same maps as tables of the page, the heads folded away; `name` is the setting's."""
+def mean_map(table: pa.Table, row: int, name: str) -> str:
+    """The large map of a sample as a table of the page; `name` is the setting's."""
     inputs, outputs, maps = _maps(table, row)
-    axes = ("output", "input")
-    mean_map = heat_table(name, axes, outputs, inputs, np.mean(maps, axis=0))
-    heads = [
-        heat_table(f"{name}, head {number}", axes, outputs, inputs, weights)
+    return heat_table(name, _AXES, outputs, inputs, np.mean(maps, axis=0))
+
+
+def head_maps(table: pa.Table, row: int, name: str) -> list[str]:
+    """The small maps of a sample as tables of the page; none for a model with a single map."""
+    inputs, outputs, maps = _maps(table, row)
+    if len(maps) == 1:
+        return []
+    return [
+        heat_table(f"{name}, head {number}", _AXES, outputs, inputs, weights)
         for number, weights in enumerate(maps, 1)
-        if len(maps) > 1
     ]
-    content = scrollable(mean_map, f"Attention of {name}")
-    if heads:
-        summary = f"<summary>{len(heads)} heads of the last layer</summary>"
-        inner = side_by_side([scrollable(head, f"Attention of {name}") for head in heads]).html
-        content += f"<details>{summary}{inner}</details>"
-    return f"<div>{content}</div>"
 
 
 def _maps(table: pa.Table, row: int) -> tuple[list[str], list[str], list[NDArray[np.float64]]]:

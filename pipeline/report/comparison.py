@@ -76,6 +76,7 @@ def document(
     `all_looks` are those in `looks_file`."""
     blocks: list[Block] = [
         Heading(1, "Comparison"),
+        Paragraph(_extent(groups, evaluation)),
         *looks.not_looked(evaluation, unranked),
         *overview.overview(groups, cross_validations),
         Details("How to read the scores", (Paragraph(_how_to_read(evaluation)),)),
@@ -105,11 +106,11 @@ def _group(group: Group, evaluation: Evaluation, folders: Folders, count: Paragr
         *(folds.scores_of_fold(group) if group.fold_of else _outcome(group, evaluation)),
         *notes,
         *quality.quality(group, folders.plots),
+        *fold(samples.samples(group, folders.predictions)),
         *figures_of_page.details(group, folders.plots, folders.scores, folders.predictions),
         Details("What the scores mean", tuple(explanation)),
     ]
     for part in (
-        samples.samples(group, folders.predictions),
         _runs(group),
         _further_scores(group),
         _label_scores(group),
@@ -156,6 +157,19 @@ def _over_folds(cross_validation: CrossValidation) -> list[Block]:
     blocks += fold([heading, *hyperparameters.table(cross_validation.on_first_folds)])
     blocks += fold(_signatures(cross_validation.groups[0]))
     return blocks
+
+
+def _extent(groups: Sequence[Group], evaluation: Evaluation) -> str:
+    """What is compared, in a sentence."""
+    runs = sum(len(group.results) for group in groups)
+    settings = len({setting.name for group in groups for setting in group.settings})
+    names = len({group.corpus for group in groups})
+    split = split_name(ranking_split(evaluation))
+    return (
+        f"{runs} run{'s' * (runs != 1)} of {settings} setting{'s' * (settings != 1)} on {names} "
+        f"{'corpora' if names != 1 else 'corpus'}. Scores without another name are those of the "
+        f"{split} split."
+    )
 
 
 def _how_to_read(evaluation: Evaluation) -> str:
@@ -232,9 +246,9 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
     further_splits += sorted(scored - {TEST, VALID})
     columns = _present(group, task.columns)
     interval = f"{evaluation.confidence:.0%} interval"
-    is_of_score = task.difference == task.main_title
-    titles = [interval if is_of_score else f"{interval}, {task.difference}"]
-    titles += [f"{task.main_title}, {split_name(split)}" for split in further_splits]
+    if task.difference != task.main_title:
+        interval += f", {task.difference}"
+    titles = [f"{task.main_title}, {split_name(split)}" for split in further_splits]
     titles += [title for title, _, _ in columns]
 
     rows = []
@@ -244,27 +258,31 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
             f"`{setting.name}`",
             cells.mean_score(setting, f"{group.split}.{task.main}.score", task.form),
             cells.interval(setting, task.interval_decimals),
+            _beaten(group, rank),
+            f"{setting.first.metric('parameters'):,}",
+            cells.seeds(setting),
+            setting.first.run.family,
         ]
         row += [
             cells.mean_score(setting, f"{split}.{task.main}.score", task.form)
             for split in further_splits
         ]
         row += [cells.mean_score(setting, key, form) for _, key, form in columns]
-        row += [f"{setting.first.metric('parameters'):,}", cells.seeds(setting)]
-        rows.append((*row, setting.first.run.family, _beaten(group, rank)))
+        rows.append(tuple(row))
 
     # What ranks comes first, where a narrow screen shows it.
     header = (
         "rank",
         "setting",
         task.main_title,
-        *titles,
+        interval,
+        "better than",
         "parameters",
         "seeds",
         "family",
-        "better than",
+        *titles,
     )
-    numbers = (True, False, *[True] * (len(titles) + 3), False, False)
+    numbers = (True, False, True, True, False, True, True, False, *[True] * len(titles))
 
     # Highlight the best setting and those that it does not beat.
     return Table(header, tuple(rows), numbers, first=setting_tests.unbeaten(group))

@@ -11,16 +11,13 @@ from pipeline.report.results import Group
 TITLE = "Corpora"
 _ORDER = ("train", "valid", "test")  # further splits follow
 _MANY_LABELS = 12  # labels whose rows are not listed one by one
+# Titles of the columns, with their counts in the order in which a cell joins them.
 _COLUMNS = {
-    "rows": "rows",
-    "tokens": "tokens",
-    "source_tokens": "source tokens",
-    "target_tokens": "target tokens",
-    "characters": "characters",
-    "target_characters": "target characters",
-    "duplicates": "duplicates",
-    "rows_also_in_train": "rows also in train",
-    "sources_also_in_train": "sources also in train",
+    "rows": ("rows",),
+    "tokens": ("tokens", "source_tokens", "target_tokens"),
+    "characters": ("characters", "target_characters"),
+    "duplicates": ("duplicates",),
+    "also in train": ("rows_also_in_train",),
 }
 
 
@@ -33,29 +30,20 @@ def section(groups: Sequence[Group], folder: Path) -> list[Block]:
         name: read_json(folder / f"{name}.json", f"the counts of the corpus {name}", todo)["splits"]
         for name in names
     }
-    keys = [
-        key
-        for key in _COLUMNS
-        if any(key in counts for splits in splits_of.values() for counts in splits.values())
-    ]
-    with_labels = any(
-        "labels" in split for splits in splits_of.values() for split in splits.values()
-    )
-
+    with_labels = any("labels" in counts for of in splits_of.values() for counts in of.values())
     rows = []
     for name, splits in splits_of.items():
         for position, split in enumerate(_ordered(splits)):
             counts = splits[split]
-            cells = [f"{counts[key]:,}" if key in counts else NONE for key in keys]
+            cells = [_cell(counts, keys) for keys in _COLUMNS.values()]
             rejected = f"{sum(counts.get('rejected', {}).values()):,}"
             labels = [_labels(counts.get("labels", {}))] if with_labels else []
             row = (f"`{name}`" if position == 0 else "", split, *cells, rejected, *labels)
             rows.append(row)
-    header = ["corpus", "split", *(_COLUMNS[key] for key in keys), "rejected"]
-    numbers = [False, False, *[True] * (len(keys) + 1)]
-    if with_labels:
-        header.append("rows by label")
-        numbers.append(False)
+
+    labels = ["rows by label"] if with_labels else []
+    header = ("corpus", "split", *_COLUMNS, "rejected", *labels)
+    numbers = (False, False, *[True] * (len(_COLUMNS) + 1), *[False] * len(labels))
     warnings = [
         Paragraph(f"`{name}`: {warning}", warning=True)
         for name, splits in splits_of.items()
@@ -64,12 +52,18 @@ def section(groups: Sequence[Group], folder: Path) -> list[Block]:
     return [
         Heading(2, TITLE),
         *warnings,
-        Table(tuple(header), tuple(rows), tuple(numbers)),
+        Table(header, tuple(rows), numbers),
         Paragraph(
-            "Duplicates are rows that an earlier row of the same split has as well. Rejected rows "
-            "are in no split: `rejects.parquet` of the tokenize stage has them with the reasons."
+            "Tokens of pairs are those of the source and of the target, and their characters those "
+            "of the target. Duplicates repeat an earlier row of the same split. Rejected rows are "
+            "in no split: `rejects.parquet` of the tokenize stage has them with the reasons."
         ),
     ]
+
+
+def _cell(counts: dict[str, Any], keys: tuple[str, ...]) -> str:
+    """The counts that a split has; those of source and target are joined by an arrow."""
+    return " → ".join(f"{counts[key]:,}" for key in keys if key in counts) or NONE
 
 
 def _ordered(splits: dict[str, Any]) -> list[str]:

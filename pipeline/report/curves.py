@@ -27,7 +27,7 @@ from pipeline.report.svg import tip, to_svg
 
 HISTORY = "history.csv"  # the only file that has rows for every run
 TRAINING = "training.csv"
-_PAGE_SIZE = (5.2, 3.3)  # inches
+PAGE_SIZE = (5.6, 3.4)  # inches, of a figure of the page
 _RANKING = {TEST, VALID}  # of both, by_length.csv has the one that ranks
 
 Rows = list[dict[str, str]]
@@ -128,7 +128,9 @@ def learning_curve_charts(group: Group, plots: Path) -> list[str]:
         with page_figure(curves.names) as (figure, axes):
             panel(axes, curves, hue)
             lines = curves.losses if key == "loss" else curves.validations
-            name_lines(axes, _ends(lines), hue)
+            edge = axes.get_xlim()[1]
+            ends = {name: (edge, height) for name, (_, height) in _ends(lines).items()}
+            name_lines(axes, ends, hue)
             svg = to_svg(figure, f"{key}-{group.key}", f"{title} by step, of {names}")
         parts.append(
             chart(svg, f"**{title}** by step. {text} Bands go from the lowest to the highest seed.")
@@ -159,10 +161,10 @@ def _curves(group: Group, plots: Path) -> _Curves:
 @contextmanager
 def page_figure(names: Sequence[str]) -> Iterator[tuple[Any, Any]]:
     """Open a figure for the page, with room for the names of lines; yield it with its axes."""
-    with open_figure(*_PAGE_SIZE) as figure:
+    with open_figure(*PAGE_SIZE) as figure:
         axes = figure.subplots()
-        margin = side_margin(names, _PAGE_SIZE[0])
-        figure.subplots_adjust(left=0.11, right=1 - margin, bottom=0.15, top=0.96)
+        margin = side_margin(names, PAGE_SIZE[0])
+        figure.subplots_adjust(left=0.1, right=1 - margin, bottom=0.15, top=0.96)
         yield figure, axes
 
 

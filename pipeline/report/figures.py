@@ -1,16 +1,21 @@
 """The charts and maps of a section of the page, each kind in a part that is folded away."""
 
+import html
 from pathlib import Path
 
 import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.report import attention, confusion, curves, vectors
-from pipeline.report.document import Details, PageOnly
+from pipeline.report.document import Details, PageOnly, Paragraph
 from pipeline.report.page import chart, scrollable, side_by_side
 from pipeline.report.results import Group, Result
 from pipeline.report.style import upper_first
 
+_CONFUSION = (
+    "Percent of the rows with a true label (rows) that get a predicted label (columns), over all "
+    "seeds."
+)
 _ATTENTION = (
     "<p>Weights that an output word (rows) gives to the input words (columns), in percent: the "
     "mean over the heads of the last layer. Point at a row to see its numbers.</p>"
@@ -25,9 +30,6 @@ def details(group: Group, plots: Path, scores: Path, predictions: Path) -> list[
         upper_first(f"{group.task.main_name} by {group.task.divided_by}"): (
             curves.by_length_charts(group, plots)
         ),
-        "Confusion matrices": [
-            scrollable(table, "Confusion matrix") for table in confusion.tables(group)
-        ],
         "Word vectors": [
             figure
             for setting in group.settings
@@ -37,6 +39,10 @@ def details(group: Group, plots: Path, scores: Path, predictions: Path) -> list[
     shown = [
         Details(title, (side_by_side(content),)) for title, content in parts.items() if content
     ]
+    matrices = [scrollable(table, "Confusion matrix") for table in confusion.tables(group)]
+    if matrices:
+        content = (Paragraph(_CONFUSION), side_by_side(matrices, packed=True))
+        shown.append(Details("Confusion matrices", content))
     maps = _attention(group, predictions)
     if maps:
         shown.append(Details("Attention", (PageOnly(_ATTENTION + maps),)))
@@ -51,17 +57,21 @@ def _attention(group: Group, predictions: Path) -> str:
         if (path := predictions / setting.first.name / "attention.parquet").exists()
     }
     rows = sorted({row for table in weights.values() for row in table["row"].to_pylist()})
-    return "\n".join(
-        f"<h4>Sample {row + 1}</h4>"
-        + side_by_side(
-            [
-                attention.maps_of_page(table, row, name)
-                for name, table in weights.items()
-                if row in table["row"].to_pylist()
-            ]
-        ).html
-        for row in rows
-    )
+    parts = []
+    for row in rows:
+        shown = {name: t for name, t in weights.items() if row in t["row"].to_pylist()}
+        means = [_map(attention.mean_map(table, row, name)) for name, table in shown.items()]
+        parts += [f"<h4>Sample {row + 1}</h4>", side_by_side(means, packed=True).html]
+        for name, table in shown.items():
+            if heads := [_map(head) for head in attention.head_maps(table, row, name)]:
+                summary = f"<summary>{len(heads)} heads of {html.escape(name)}</summary>"
+                content = side_by_side(heads, packed=True).html
+                parts.append(f'<details class="small">{summary}{content}</details>')
+    return "\n".join(parts)
+
+
+def _map(table: str) -> str:
+    return scrollable(table, "Attention weights")
 
 
 def _vectors(group: Group, result: Result, scores: Path, predictions: Path) -> list[str]:

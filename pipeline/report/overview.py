@@ -10,6 +10,7 @@ from pipeline.report.results import LEVEL, Group
 
 TITLE = "Overview"
 _LIMITS = ("limit", "floor_perplexity")  # metrics that hold the best score that can be expected
+_SPACE = "\N{NO-BREAK SPACE}"  # keeps a number and its unit on one line
 _HEADER = (
     "task and corpus",
     "best setting",
@@ -85,7 +86,7 @@ def _score(group: Group | CrossValidation, name: str) -> str:
     """The mean score of a setting, ± the deviation over its seeds or folds."""
     setting = next(setting for setting in group.settings if setting.name == name)
     values = setting.values(f"{group.split}.{group.task.main}.score")
-    return cells.mean_of(values, group.task.form)
+    return cells.mean_of(values, group.task.form).replace(" ", _SPACE)
 
 
 def _verdict(group: Group | CrossValidation, other: str) -> str:
@@ -95,8 +96,8 @@ def _verdict(group: Group | CrossValidation, other: str) -> str:
         if {pair.first, pair.second} == {best, other}:
             is_shown = other in group.beaten_by(best, LEVEL)
             p = setting_tests.p_value(pair.corrected)
-            relation = "" if p.startswith("<") else "= "
-            return f"{'**yes**' if is_shown else 'not shown'}, p {relation}{p}"
+            p = f"p {p}" if p.startswith("<") else f"p = {p}"
+            return f"{'**yes**' if is_shown else 'not shown'}, {p.replace(' ', _SPACE)}"
     return "not tested"
 
 

@@ -95,9 +95,10 @@ def chart(svg: str, caption: str) -> str:
     return f"<figure>{svg}<figcaption>{_inline(caption)}</figcaption></figure>"
 
 
-def side_by_side(parts: Sequence[str]) -> PageOnly:
-    """Parts of a page, next to each other where the screen is wide enough."""
-    return PageOnly(f'<div class="parts">\n{_joined(parts)}\n</div>')
+def side_by_side(parts: Sequence[str], packed: bool = False) -> PageOnly:
+    """Parts of a page, next to each other where the screen is wide enough: in columns, or `packed`
+    as closely as their widths allow."""
+    return PageOnly(f'<div class="{"packed" if packed else "parts"}">\n{_joined(parts)}\n</div>')
 
 
 def _row(

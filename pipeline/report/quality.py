@@ -6,17 +6,17 @@ from statistics import mean
 from typing import Any
 
 from pipeline.report import cells, overview
-from pipeline.report.curves import HISTORY, page_figure, read
+from pipeline.report.curves import HISTORY, PAGE_SIZE, read
 from pipeline.report.document import PageOnly
 from pipeline.report.page import chart, side_by_side
 from pipeline.report.results import Group, SettingResults
 from pipeline.report.style import (
-    INK,
     PAPER,
     QUIET,
     hues,
     log_ticks,
     name_lines,
+    open_figure,
     upper_first,
 )
 from pipeline.report.svg import tip, to_svg
@@ -52,7 +52,7 @@ def quality(group: Group, plots: Path) -> list[PageOnly]:
         ),
     ):
         costs = {s.name: value for s in group.settings if (value := cost(s, plots)) is not None}
-        if len(costs) > 1:
+        if len(set(costs.values())) > 1:
             label = upper_first(f"{group.task.main_name} {title}")
             svg = _draw(group, costs, f"{name}-{group.key}", label, axis)
             drawn.append(chart(svg, f"**{label}** ({better} is better). {text}"))
@@ -83,9 +83,10 @@ def _draw(group: Group, costs: Mapping[str, float], name: str, title: str, axis:
         for setting in settings
     }
 
-    with page_figure(list(values)) as (figure, axes):
+    with open_figure(*PAGE_SIZE) as figure:
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.1, right=0.98, bottom=0.15, top=0.96)
         axes.set_xscale("log")
-        _limit_line(group, axes)
         for setting in settings:
             colour, scores, x = hue[setting.name], values[setting.name], costs[setting.name]
             axes.vlines([x], min(scores), max(scores), color=colour, alpha=0.45, linewidth=2.4)
@@ -101,16 +102,35 @@ def _draw(group: Group, costs: Mapping[str, float], name: str, title: str, axis:
                 clip_on=False,
                 gid=tip(descriptions[setting.name]),
             )
-        everything = [score for scores in values.values() for score in scores]
-        if min(everything) > 0 and max(everything) > _WIDE_RANGE * min(everything):
-            axes.set_yscale("log")
-            log_ticks(axes.yaxis, everything)
-        _log_ticks(axes, list(costs.values()))
+        _scale(axes, list(costs.values()), [score for of in values.values() for score in of])
+        _limit_line(group, axes)
         axes.set_xlabel(axis)
-        ends = {name: (costs[name], mean(scores)) for name, scores in values.items()}
-        name_lines(axes, ends, hue)
+        _name_points(axes, {n: (costs[n], mean(scores)) for n, scores in values.items()}, hue)
         description = f"{title}: " + "; ".join(descriptions.values())
         return to_svg(figure, name, description)
+
+
+def _scale(axes: Any, costs: list[float], scores: list[float]) -> None:
+    """Set scales and ticks, with some room around the data."""
+    if min(scores) > 0 and max(scores) > _WIDE_RANGE * min(scores):
+        axes.set_yscale("log")
+        log_ticks(axes.yaxis, scores)
+    room = (max(costs) / min(costs)) ** 0.06
+    axes.set_xlim(min(costs) / room, max(costs) * room)
+    axes.margins(y=0.12)
+    log_ticks(axes.xaxis, costs)
+
+
+def _name_points(
+    axes: Any, points: Mapping[str, tuple[float, float]], hue: Mapping[str, str]
+) -> None:
+    """Write each name beside its point: right of it, but left in the right half of the axes."""
+    middle = axes.bbox.x0 + axes.bbox.width / 2
+    is_right = {name: axes.transData.transform(at)[0] > middle for name, at in points.items()}
+    for side in (False, True):
+        names = {name: at for name, at in points.items() if is_right[name] == side}
+        if names:
+            name_lines(axes, names, hue, left=side)
 
 
 def _limit_line(group: Group, axes: Any) -> None:
@@ -129,10 +149,3 @@ def _limit_line(group: Group, axes: Any) -> None:
         fontsize=8.5,
         va="bottom" if not group.task.higher_is_better else "top",
     )
-
-
-def _log_ticks(axes: Any, values: list[float]) -> None:
-    axes.margins(x=0.06, y=0.1)
-    log_ticks(axes.xaxis, values)
-    axes.tick_params(colors=QUIET, labelcolor=QUIET)
-    axes.xaxis.label.set_color(INK)

@@ -22,6 +22,8 @@ OTHER = "#a3abb3"  # from the ninth run on
 
 _LINE_HEIGHT = 13.0  # points between the names of two lines
 
+_MOST_TICKS = 8  # of a logarithmic axis
+
 _SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # bundled with matplotlib, so the same on all machines
     "font.size": 9.5,
@@ -85,7 +87,7 @@ def save_figure(out: Path, width: float, height: float) -> Iterator[Any]:
 
 def log_ticks(axis: Any, values: Sequence[float]) -> None:
     """Set ticks of a logarithmic axis at round numbers within the data: 1, 2, 5, 10, 20, 50, ...,
-    and finer steps if those give fewer than three."""
+    and finer steps if those give fewer than three; of too many, leave some out."""
     low, high = min(values), max(values)
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(1 + i / 5 for i in range(45))):
         ticks = [
@@ -96,6 +98,7 @@ def log_ticks(axis: Any, values: Sequence[float]) -> None:
         ]
         if len(ticks) >= 3:
             break
+    ticks = ticks[:: -(-len(ticks) // _MOST_TICKS)] if ticks else [low]
     axis.set_ticks(ticks, [_short(tick) for tick in ticks])
     axis.set_ticks([], minor=True)
 
@@ -113,8 +116,14 @@ def side_margin(names: Sequence[str], width: float) -> float:
     return (0.25 + 0.082 * max(len(name) for name in names)) / width
 
 
-def name_lines(axes: Any, ends: Mapping[str, tuple[float, float]], hue: Mapping[str, str]) -> None:
-    """Write each line's name right of its end (data coordinates), without overlaps."""
+def name_lines(
+    axes: Any,
+    ends: Mapping[str, tuple[float, float]],
+    hue: Mapping[str, str],
+    left: bool = False,
+) -> None:
+    """Write each line's name right of its end (data coordinates), or `left` of it, without
+    overlaps."""
     # Vertical positions above the axes' lower edge, in points.
     height = axes.bbox.height * 72 / axes.figure.dpi
     end_heights = [
@@ -127,10 +136,11 @@ def name_lines(axes: Any, ends: Mapping[str, tuple[float, float]], hue: Mapping[
         axes.annotate(
             name,
             end,
-            xytext=(8, label - line_end),
+            xytext=(-8 if left else 8, label - line_end),
             textcoords="offset points",
             color=hue[name],
             fontsize=9,
+            ha="right" if left else "left",
             va="center",
             annotation_clip=False,
         )

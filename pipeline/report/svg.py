@@ -51,6 +51,7 @@ def to_svg(figure: Any, name: str, description: str) -> str:
     for element in list(root.iter()):
         _set_id(element, name)
         _set_style(element)
+        _shorten_numbers(element)
     width = figure.get_figwidth() * _PIXELS
     view = root.attrib["viewBox"]
     root.attrib.clear()
@@ -63,9 +64,8 @@ def to_svg(figure: Any, name: str, description: str) -> str:
 
     ET.register_namespace("", _SVG)
     text = ET.tostring(root, encoding="unicode")
-    # An HTML page needs no declaration of the namespace; shorter numbers look the same.
+    # An HTML page needs no declaration of the namespace.
     text = text.replace(f' xmlns="{_SVG}"', "")
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
     return re.sub(r"\s*\n\s*", " ", text)
 
 
@@ -93,3 +93,9 @@ def _set_style(element: ET.Element) -> None:
     style = style.replace("font-family: 'DejaVu Sans'; ", "")
     if style:
         element.set("style", style)
+
+
+def _shorten_numbers(element: ET.Element) -> None:
+    """Cut coordinates to hundredths of a point, which look the same."""
+    for key, value in element.attrib.items():
+        element.set(key, re.sub(r"(\d\.\d\d)\d+", r"\1", value))
