@@ -29,7 +29,7 @@ def overview(groups: Sequence[Group], cross_validations: Sequence[CrossValidatio
         return []
     return [
         Heading(2, TITLE),
-        Table(_HEADER, rows, (False,) * len(_HEADER)),
+        Table(_HEADER, rows, (*[False] * (len(_HEADER) - 1), True)),
         Paragraph(
             f"**more than chance?** says whether the test of settings finds the lead at p < "
             f"{LEVEL}, over seeds and sentences, or over folds. `not shown` does not mean that the "
@@ -86,7 +86,7 @@ def _score(group: Group | CrossValidation, name: str) -> str:
     """The mean score of a setting, ± the deviation over its seeds or folds."""
     setting = next(setting for setting in group.settings if setting.name == name)
     values = setting.values(f"{group.split}.{group.task.main}.score")
-    return cells.mean_of(values, group.task.form).replace(" ", _SPACE)
+    return cells.mean_of(values, group.task.form)
 
 
 def _verdict(group: Group | CrossValidation, other: str) -> str:

@@ -111,10 +111,19 @@ def _row(
     tags = tag if tag == "td" else 'th scope="col"'
     cell_attributes = [' class="number"' if number else "" for number in numbers]
     content = "".join(
-        f"<{tags}{cell_attribute}>{_inline(cell, links)}</{tag}>"
+        f"<{tags}{cell_attribute}>{_unbroken(_inline(cell, links))}</{tag}>"
         for cell, cell_attribute in zip(cells, cell_attributes, strict=True)
     )
     return f"<tr{attribute}>{content}</tr>"
+
+
+def _unbroken(text: str) -> str:
+    """The text with no line break within a mean and its deviation, or within an interval."""
+    return re.sub(r" (±|to) (?=[-+\d])|(?<=\d), (?=[-+\d.%]+\])", _hard_spaces, text)
+
+
+def _hard_spaces(match: re.Match[str]) -> str:
+    return match[0].replace(" ", "&nbsp;")
 
 
 def _inline(text: str, links: dict[str, str] | None = None) -> str:
@@ -124,8 +133,13 @@ def _inline(text: str, links: dict[str, str] | None = None) -> str:
         return escaped
     if isinstance(text, Link):
         return f'<a href="#{(links or {})[text]}">{escaped}</a>'
-    with_code = re.sub(r"`([^`]*)`", r"<code>\1</code>", escaped)
+    with_code = re.sub(r"`([^`]*)`", _code, escaped)
     return re.sub(r"\*\*([^*]*)\*\*", r"<strong>\1</strong>", with_code)
+
+
+def _code(match: re.Match[str]) -> str:
+    """A name, which a narrow screen may break after an underscore."""
+    return f"<code>{match[1].replace('_', '_<wbr>')}</code>"
 
 
 def _anchors(blocks: Sequence[Block]) -> dict[int, str]:

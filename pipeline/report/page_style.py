@@ -27,7 +27,7 @@ nav { display: flex; gap: .2rem 1.3rem; flex-wrap: wrap; margin-top: 1rem; font-
 a { color: var(--link); text-decoration: none; } a:hover { text-decoration: underline; }
 code { font: .86em/1.4 ui-monospace, "DejaVu Sans Mono", monospace; background: var(--shade);
   padding: .08em .3em; border-radius: 3px; overflow-wrap: anywhere; }
-td code, th code { overflow-wrap: normal; }
+td code, th code { white-space: nowrap; overflow-wrap: normal; }
 .warning { background: var(--warn); border-left: 3px solid var(--warn-edge);
   padding: .45rem .8rem; max-width: 60rem; }
 .wide { overflow-x: auto; margin: .8rem 0 1rem; }
@@ -64,6 +64,7 @@ mark { background: var(--mark); color: inherit; border-radius: 2px; padding: 0 .
 .heat tbody td { width: 2.1rem; min-width: 2.1rem; height: 1.7rem; text-align: center;
   border: 1px solid var(--paper); background: rgb(var(--heat) / calc(var(--w, 0) * 1%));
   vertical-align: middle; color: var(--on-weak); font-variant-numeric: tabular-nums; }
+.heat:not(.numbers) thead th span { writing-mode: vertical-rl; transform: rotate(180deg); }
 .small .heat tbody td { width: 1.5rem; min-width: 1.5rem; height: 1.25rem; font-size: .68rem; }
 .small .heat th { font-size: .7rem; padding: 0 .2rem; }
 .small summary { font-size: .88rem; }
@@ -76,11 +77,16 @@ mark { background: var(--mark); color: inherit; border-radius: 2px; padding: 0 .
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
 .packed { display: flex; flex-wrap: wrap; gap: .4rem 2.2rem; }
 .packed > * { max-width: 100%; margin: 0 0 .6rem; }
-td:not(.number):last-child, td:nth-child(5):not(.number) { min-width: 9rem; }
+td:has(code ~ code) { min-width: 13rem; }
 figure { margin: 0; min-width: 0; }
 figcaption { font-size: .82rem; color: var(--quiet); margin-top: .3rem; max-width: 40rem; }
 svg { display: block; width: 100%; height: auto; stroke-linejoin: round; overflow: visible; }
 svg .mark { cursor: help; }
 @media (max-width: 40rem) { main { padding: 1.2rem 1rem 3rem; }
-  th, td { padding-right: .7rem; } }
+  th, td { padding-right: .6rem; }
+  td.number { white-space: normal; }
+  td.number:not(:first-child) { min-width: 5rem; }
+  td code, th code { white-space: normal; }
+  svg text { font-size: 11px !important; } }
+@media print { details::details-content { content-visibility: visible; } }
 """.strip()
