@@ -28,6 +28,7 @@ a { color: var(--link); text-decoration: none; } a:hover { text-decoration: unde
 code { font: .86em/1.4 ui-monospace, "DejaVu Sans Mono", monospace; background: var(--shade);
   padding: .08em .3em; border-radius: 3px; overflow-wrap: anywhere; }
 td code, th code { white-space: nowrap; overflow-wrap: normal; }
+td wbr { display: none; }
 .warning { background: var(--warn); border-left: 3px solid var(--warn-edge);
   padding: .45rem .8rem; max-width: 60rem; }
 .wide { overflow-x: auto; margin: .8rem 0 1rem; }
@@ -87,6 +88,7 @@ svg .mark { cursor: help; }
   td.number { white-space: normal; }
   td.number:not(:first-child) { min-width: 5rem; }
   td code, th code { white-space: normal; }
+  td wbr { display: inline; }
   svg text { font-size: 11px !important; } }
 @media print { details::details-content { content-visibility: visible; } }
 """.strip()

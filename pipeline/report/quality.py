@@ -1,6 +1,6 @@
 """Charts of the main score against the size of the models and against the work of training them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -15,7 +15,6 @@ from pipeline.report.style import (
     QUIET,
     hues,
     log_ticks,
-    name_lines,
     open_figure,
     upper_first,
 )
@@ -23,6 +22,11 @@ from pipeline.report.svg import tip, to_svg
 
 _WIDE_RANGE = 8  # scores that differ by such a factor are drawn on a logarithmic scale
 
+_LETTER_WIDTH = 5.6  # points, of the names beside the marks
+# Offsets of a name from its mark, its alignment, and the share of its width left of its anchor.
+_PLACES = ((8, 0, "left", 0), (-8, 0, "right", 1), (0, 11, "center", 0.5), (0, -11, "center", 0.5))
+
+Box = tuple[float, float, float, float]
 Cost = Callable[[SettingResults, Path], float | None]
 
 
@@ -39,7 +43,8 @@ def quality(group: Group, plots: Path) -> list[PageOnly]:
             "by parameters",
             "parameters",
             _parameters,
-            "Hollow marks are baselines, which are fitted without gradients.",
+            "Lines go from the lowest to the highest seed. Hollow marks are baselines, which are "
+            "fitted without gradients. Point at a mark for its numbers.",
         ),
         (
             "work",
@@ -102,17 +107,17 @@ def _draw(group: Group, costs: Mapping[str, float], name: str, title: str, axis:
                 clip_on=False,
                 gid=tip(descriptions[setting.name]),
             )
-        _scale(axes, list(costs.values()), [score for of in values.values() for score in of])
-        _limit_line(group, axes)
+        _scale(group, axes, list(costs.values()), [score for of in values.values() for score in of])
         axes.set_xlabel(axis)
-        _name_points(axes, {n: (costs[n], mean(scores)) for n, scores in values.items()}, hue)
+        points = {name: (costs[name], mean(scores)) for name, scores in values.items()}
+        _name_points(axes, points, hue, _limit_line(group, axes))
         description = f"{title}: " + "; ".join(descriptions.values())
         return to_svg(figure, name, description)
 
 
-def _scale(axes: Any, costs: list[float], scores: list[float]) -> None:
+def _scale(group: Group, axes: Any, costs: list[float], scores: list[float]) -> None:
     """Set scales and ticks, with some room around the data."""
-    if min(scores) > 0 and max(scores) > _WIDE_RANGE * min(scores):
+    if group.task.scale is None and min(scores) > 0 and max(scores) > _WIDE_RANGE * min(scores):
         axes.set_yscale("log")
         log_ticks(axes.yaxis, scores)
     room = (max(costs) / min(costs)) ** 0.06
@@ -122,30 +127,74 @@ def _scale(axes: Any, costs: list[float], scores: list[float]) -> None:
 
 
 def _name_points(
-    axes: Any, points: Mapping[str, tuple[float, float]], hue: Mapping[str, str]
+    axes: Any,
+    points: Mapping[str, tuple[float, float]],
+    hue: Mapping[str, str],
+    taken: Sequence[Box],
 ) -> None:
-    """Write each name beside its point: right of it, but left in the right half of the axes."""
-    middle = axes.bbox.x0 + axes.bbox.width / 2
-    is_right = {name: axes.transData.transform(at)[0] > middle for name, at in points.items()}
-    for side in (False, True):
-        names = {name: at for name, at in points.items() if is_right[name] == side}
-        if names:
-            name_lines(axes, names, hue, left=side)
+    """Write the names beside their points, the best setting first. A name that would cover a point,
+    another name or one of the `taken` boxes is left out: the point's tooltip has it."""
+    scale = 72 / axes.figure.dpi  # points per pixel
+    centre = {name: axes.transData.transform(at) * scale for name, at in points.items()}
+    taken = [*taken, *((x - 4, y - 4, x + 4, y + 4) for x, y in centre.values())]
+    left, right = axes.bbox.x0 * scale, axes.bbox.x1 * scale
+    for name, (x, y) in centre.items():
+        width = _LETTER_WIDTH * len(name)
+        for dx, dy, align in (
+            (8, 0, "left"),
+            (-8, 0, "right"),
+            (0, 11, "center"),
+            (0, -11, "center"),
+        ):
+            start = x + dx - width * {"left": 0, "right": 1, "center": 0.5}[align]
+            box = (start, y + dy - 5, start + width, y + dy + 5)
+            is_free = left <= box[0] and box[2] <= right
+            if is_free and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                axes.annotate(
+                    name,
+                    points[name],
+                    (dx, dy),
+                    textcoords="offset points",
+                    color=hue[name],
+                    fontsize=9,
+                    ha=align,
+                    va="center",
+                )
+                break
 
 
-def _limit_line(group: Group, axes: Any) -> None:
-    """A dotted line at the best score that can be expected."""
+def _overlap(first: Box, second: Box) -> bool:
+    """Whether two boxes (left, bottom, right, top) share a part."""
+    return (
+        first[0] < second[2]
+        and second[0] < first[2]
+        and first[1] < second[3]
+        and second[1] < first[3]
+    )
+
+
+def _limit_line(group: Group, axes: Any) -> list[Box]:
+    """Draw a dotted line at the best score that can be expected, if it is known; return the box of
+    its label."""
     value = overview.limit(group)
     if value is None:
-        return
+        return []
+    label = f"limit {group.task.form.format(value)}"
+    # The label is on the side of the line that scores can be on.
+    offset, align = (-3, "top") if group.task.higher_is_better else (3, "bottom")
     axes.axhline(value, color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
     axes.annotate(
-        f"limit {group.task.form.format(value)}",
+        label,
         (0, value),
-        (3, 3 if not group.task.higher_is_better else -3),
+        (3, offset),
         ("axes fraction", "data"),
         "offset points",
         color=QUIET,
         fontsize=8.5,
-        va="bottom" if not group.task.higher_is_better else "top",
+        va=align,
     )
+    scale = 72 / axes.figure.dpi
+    left, height = axes.bbox.x0 * scale, axes.transData.transform((1, value))[1] * scale
+    bottom = height + offset - (10 if align == "top" else 0)
+    return [(left, bottom, left + 3 + _LETTER_WIDTH * len(label), bottom + 10)]

@@ -116,14 +116,8 @@ def side_margin(names: Sequence[str], width: float) -> float:
     return (0.25 + 0.082 * max(len(name) for name in names)) / width
 
 
-def name_lines(
-    axes: Any,
-    ends: Mapping[str, tuple[float, float]],
-    hue: Mapping[str, str],
-    left: bool = False,
-) -> None:
-    """Write each line's name right of its end (data coordinates), or `left` of it, without
-    overlaps."""
+def name_lines(axes: Any, ends: Mapping[str, tuple[float, float]], hue: Mapping[str, str]) -> None:
+    """Write each line's name right of its end (data coordinates), without overlaps."""
     # Vertical positions above the axes' lower edge, in points.
     height = axes.bbox.height * 72 / axes.figure.dpi
     end_heights = [
@@ -136,11 +130,10 @@ def name_lines(
         axes.annotate(
             name,
             end,
-            xytext=(-8 if left else 8, label - line_end),
+            xytext=(8, label - line_end),
             textcoords="offset points",
             color=hue[name],
             fontsize=9,
-            ha="right" if left else "left",
             va="center",
             annotation_clip=False,
         )
