@@ -248,8 +248,6 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
     interval = f"{evaluation.confidence:.0%} interval"
     if task.difference != task.main_title:
         interval += f", {task.difference}"
-    titles = [f"{task.main_title}, {split_name(split)}" for split in further_splits]
-    titles += [title for title, _, _ in columns]
 
     rows = []
     for rank, setting in enumerate(group.settings, 1):
@@ -258,14 +256,16 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
             f"`{setting.name}`",
             cells.mean_score(setting, f"{group.split}.{task.main}.score", task.form),
             cells.interval(setting, task.interval_decimals),
-            _beaten(group, rank),
-            f"{setting.first.metric('parameters'):,}",
-            cells.seeds(setting),
-            setting.first.run.family,
         ]
         row += [
             cells.mean_score(setting, f"{split}.{task.main}.score", task.form)
             for split in further_splits
+        ]
+        row += [
+            _beaten(group, rank),
+            f"{setting.first.metric('parameters'):,}",
+            cells.seeds(setting),
+            setting.first.run.family,
         ]
         row += [cells.mean_score(setting, key, form) for _, key, form in columns]
         rows.append(tuple(row))
@@ -276,13 +276,15 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
         "setting",
         task.main_title,
         interval,
+        *(f"{task.main_title}, {split_name(split)}" for split in further_splits),
         "better than",
         "parameters",
         "seeds",
         "family",
-        *titles,
+        *(title for title, _, _ in columns),
     )
-    numbers = (True, False, True, True, False, True, True, False, *[True] * len(titles))
+    texts = {"setting", "better than", "family"}
+    numbers = tuple(title not in texts for title in header)
 
     # Highlight the best setting and those that it does not beat.
     return Table(header, tuple(rows), numbers, first=setting_tests.unbeaten(group))
