@@ -16,7 +16,9 @@ from pipeline.report import (
     confusion,
     curves,
     document,
+    figures,
     looks,
+    page,
     results,
     summary,
     vectors,
@@ -42,15 +44,20 @@ def main() -> None:
         ("--looks", "CSV file of the looks at test sets, to which those of these runs are added"),
     ):
         parser.add_argument(option, type=Path, required=True, help=help_text)
+    parser.add_argument(
+        "--corpora",
+        type=Path,
+        help="folder with <corpus>.json; without it the report has no statistics of the corpora",
+    )
     arguments = parser.parse_args()
 
     groups = results.groups(arguments.params, arguments.metrics, arguments.scores)
     all_looks = looks.read(arguments.looks) | looks.of_groups(groups)
     with atomic_dir(arguments.figures) as folder:
         files = {group.key: _draw(group, arguments, folder) for group in groups}
-    figures = {
-        key: [Figure(arguments.figures / file, text, small) for file, text, small in drawn]
-        for key, drawn in files.items()
+    drawn = {
+        key: [Figure(arguments.figures / file, text, is_map) for file, text, is_map in of_group]
+        for key, of_group in files.items()
     }
 
     with atomic_dir(arguments.charts) as folder:
@@ -61,8 +68,10 @@ def main() -> None:
     blocks = comparison.document(
         groups,
         evaluation,
-        arguments.predictions,
-        figures,
+        comparison.Folders(
+            arguments.plots, arguments.scores, arguments.predictions, arguments.corpora
+        ),
+        drawn,
         over_folds,
         results.unranked(arguments.params),
         all_looks,
@@ -75,7 +84,7 @@ def main() -> None:
     with atomic_file(arguments.comparison) as file:
         file.write_text(document.markdown(blocks, arguments.comparison.parent), encoding="utf-8")
     with atomic_file(arguments.page) as file:
-        file.write_text(document.page(blocks, "Comparison of sequence models"), encoding="utf-8")
+        file.write_text(page.render(blocks, "Comparison of sequence models"), encoding="utf-8")
 
 
 def _draw(
@@ -83,11 +92,10 @@ def _draw(
 ) -> list[tuple[str, str, bool]]:
     """Draw the figures that apply to a group into `folder`.
 
-    Returns the file name of each, its description, and whether it is small: shown side by side,
-    with the description as caption.
+    Returns the file name of each, its description, and whether it is a map of attention weights.
     """
     title = f"{group.task.title.lower()} on {group.corpus}"
-    figures = []
+    drawn = []
 
     # Figures of the group
     for draw, file, caption in (
@@ -108,7 +116,7 @@ def _draw(
         ),
     ):
         if draw(group, arguments.plots, folder / file):
-            figures.append((file, caption, False))
+            drawn.append((file, caption, False))
 
     # Figures of each setting, by its first run
     for setting in group.settings:
@@ -120,25 +128,19 @@ def _draw(
                 file = f"{result.name}/attention_{row + 1}.png"
                 (folder / result.name).mkdir(exist_ok=True)
                 attention.heatmap(table, row, folder / file)
-                figures.append((file, f"Attention of {result.name}, sample {row + 1}", True))
+                drawn.append((file, f"Attention of {result.name}, sample {row + 1}", True))
 
         if (predictions / "vectors.parquet").exists():
             (folder / result.name).mkdir(exist_ok=True)
             table = tables.read(predictions / "vectors.parquet", tables.VECTORS)
-            classes = _classes(arguments.scores / result.name / "test.parquet")
+            classes = figures.word_classes(arguments.scores / result.name / "test.parquet")
             file = f"{result.name}/vectors.png"
             vectors.picture(table, classes, folder / file)
             caption = (
                 f"Vectors of {result.name}: the plane in which they differ most, coloured by class"
             )
-            figures.append((file, caption, False))
-    return figures
-
-
-def _classes(scores: Path) -> dict[str, str]:
-    """The class of each word, from the benchmark `classes` of word vectors."""
-    table = tables.read(scores, tables.SCORES_VECTORS).filter(pc.field("benchmark") == "classes")
-    return dict(zip(table["item"].to_pylist(), table["section"].to_pylist(), strict=True))
+            drawn.append((file, caption, False))
+    return drawn
 
 
 if __name__ == "__main__":

@@ -2,18 +2,32 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from pipeline.core.errors import describe_error, refuse
+from pipeline.report.page import chart
 from pipeline.report.results import TEST, VALID, Group, SettingResults
-from pipeline.report.style import QUIET, hues, name_lines, save_figure, upper_first
+from pipeline.report.style import (
+    QUIET,
+    SHADE,
+    hues,
+    log_ticks,
+    name_lines,
+    open_figure,
+    save_figure,
+    side_margin,
+    upper_first,
+)
+from pipeline.report.svg import tip, to_svg
 
 HISTORY = "history.csv"  # the only file that has rows for every run
 TRAINING = "training.csv"
+PAGE_SIZE = (5.6, 3.4)  # inches, of a figure of the page
 _RANKING = {TEST, VALID}  # of both, by_length.csv has the one that ranks
 
 Rows = list[dict[str, str]]
@@ -54,12 +68,77 @@ def _is_numeric(row: dict[str, str]) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Curves:
+    """Curves of the settings that are trained in steps: a band of training losses and one of
+    validations for each name, and the validation of the weights that each seed kept."""
+
+    group: Group
+    losses: "dict[str, Band]"
+    validations: "dict[str, Band]"
+    kept: dict[str, Points]
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.validations)
+
+
 def learning_curves(group: Group, plots: Path, out: Path) -> bool:
     """Draw training loss and validation perplexity by step, a line per setting with a band from the
     lowest to the highest seed; return False if no setting has any.
 
     Perplexity is the exponential of a loss per token. For other losses the validation loss itself
     is drawn."""
+    curves = _curves(group, plots)
+    if not curves.names:
+        return False
+
+    hue = hues(curves.names)
+    with save_figure(out, 9.6, 3.7) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+        figure.subplots_adjust(
+            left=0.06, right=1 - side_margin(curves.names, 9.6), bottom=0.14, top=0.88, wspace=0.16
+        )
+        _training_panel(left, curves, hue)
+        left.set_title(training_title(group))
+        _validation_panel(right, curves, hue)
+        right.set_title(f"Validation {validation_metric(group)}")
+        name_lines(right, _ends(curves.validations), hue)
+    return True
+
+
+def learning_curve_charts(group: Group, plots: Path) -> list[str]:
+    """Draw the two panels of `learning_curves` for the page, each with its caption."""
+    curves = _curves(group, plots)
+    if not curves.names:
+        return []
+
+    hue = hues([setting.name for setting in group.settings])
+    names = ", ".join(curves.names)
+    parts = []
+    for key, title, text, panel in (
+        ("loss", training_title(group), "Each line is the mean over the seeds.", _training_panel),
+        (
+            "valid",
+            f"Validation {validation_metric(group)}",
+            "Dots are the weights that each seed kept.",
+            _validation_panel,
+        ),
+    ):
+        with page_figure(curves.names) as (figure, axes):
+            panel(axes, curves, hue)
+            lines = curves.losses if key == "loss" else curves.validations
+            edge = axes.get_xlim()[1]
+            ends = {name: (edge, height) for name, (_, height) in _ends(lines).items()}
+            name_lines(axes, ends, hue)
+            svg = to_svg(figure, f"{key}-{group.key}", f"{title} by step, of {names}")
+        parts.append(
+            chart(svg, f"**{title}** by step. {text} Bands go from the lowest to the highest seed.")
+        )
+    return parts
+
+
+def _curves(group: Group, plots: Path) -> _Curves:
     metric = validation_metric(group)
     bands = {
         setting.name: _band(_of_seeds(setting, plots, HISTORY, f"valid_{metric}"))
@@ -71,43 +150,59 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
     }
     # Models that are fitted without steps have no curve.
     names = [s.name for s in group.settings if bands[s.name].mean and not s.is_fitted]
-    if not names:
-        return False
+    return _Curves(
+        group,
+        {name: losses[name] for name in names},
+        {name: bands[name] for name in names},
+        _best_points(group, plots),
+    )
 
-    hue = hues(names)
-    with save_figure(out, 9.6, 3.7) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1))
-        figure.subplots_adjust(
-            left=0.06, right=1 - _margin(names, 9.6), bottom=0.14, top=0.88, wspace=0.16
+
+@contextmanager
+def page_figure(names: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    """Open a figure for the page, with room for the names of lines; yield it with its axes."""
+    with open_figure(*PAGE_SIZE) as figure:
+        axes = figure.subplots()
+        margin = side_margin(names, PAGE_SIZE[0])
+        figure.subplots_adjust(left=0.1, right=1 - margin, bottom=0.15, top=0.96)
+        yield figure, axes
+
+
+def _training_panel(axes: Any, curves: _Curves, hue: Mapping[str, str]) -> None:
+    _lines(axes, curves.losses, hue)
+    _step_axis(axes)
+
+
+def _validation_panel(axes: Any, curves: _Curves, hue: Mapping[str, str]) -> None:
+    bands = curves.validations
+    _lines(axes, bands, hue)
+    if validation_metric(curves.group) == "perplexity":
+        axes.set_yscale("log")
+        log_ticks(axes.yaxis, [y for band in bands.values() for y in (*band.low, *band.high)])
+    _step_axis(axes)
+
+    # Mark the validation of the weights that were kept, one mark per seed.
+    for name, points in curves.kept.items():
+        axes.plot(
+            [step for step, _ in points],
+            [value for _, value in points],
+            "o",
+            color=hue[name],
+            markersize=5,
+            markeredgecolor="white",
+            linestyle="none",
+            clip_on=False,
         )
 
-        _lines(left, {name: losses[name] for name in names}, hue)
-        left.set_title(training_title(group))
-        _lines(right, {name: bands[name] for name in names}, hue)
-        right.set_title(f"Validation {metric}")
-        if metric == "perplexity":
-            right.set_yscale("log")
-            _plain_log_ticks(right, [y for band in bands.values() for y in (*band.low, *band.high)])
 
-        for axes in (left, right):
-            axes.set_xlabel("steps")
-            axes.set_xlim(left=0)
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+def _ends(bands: "Mapping[str, Band]") -> dict[str, tuple[float, float]]:
+    return {name: band.mean[-1] for name, band in bands.items() if band.mean}
 
-        # Mark the validation of the weights that were kept, one mark per seed.
-        for name, points in _best_points(group, plots).items():
-            right.plot(
-                [step for step, _ in points],
-                [value for _, value in points],
-                "o",
-                color=hue[name],
-                markersize=5,
-                markeredgecolor="white",
-                linestyle="none",
-                clip_on=False,
-            )
-        name_lines(right, {name: bands[name].mean[-1] for name in names}, hue)
-    return True
+
+def _step_axis(axes: Any) -> None:
+    axes.set_xlabel("steps")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
 def training_title(group: Group) -> str:
@@ -125,49 +220,76 @@ def by_length(group: Group, plots: Path, out: Path) -> bool:
     seed; return False if no setting has more than one bucket.
 
     The background of lengths beyond those of the test split is shaded."""
-    task = group.task
-    rows_by_setting = {
+    rows = _rows_by_length(group, plots)
+    if not rows:
+        return False
+
+    names = list(rows)
+    with save_figure(out, 7.4, 4.0) as figure:
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.075, right=1 - side_margin(names, 7.4), bottom=0.13, top=0.88)
+        _length_panel(axes, group, rows)
+        axes.set_title(_length_title(group))
+    return True
+
+
+def by_length_charts(group: Group, plots: Path) -> list[str]:
+    """Draw `by_length` for the page, with its caption."""
+    rows = _rows_by_length(group, plots)
+    if not rows:
+        return []
+    title = _length_title(group)
+    with page_figure(list(rows)) as (figure, axes):
+        _length_panel(axes, group, rows)
+        svg = to_svg(figure, f"length-{group.key}", f"{title}, of {', '.join(rows)}")
+    text = "Bands go from the lowest to the highest seed; bars of single runs are intervals."
+    hollow = "Hollow marks are further splits."
+    return [chart(svg, f"**{title}** ({group.task.length}). {text} {hollow}")]
+
+
+def _length_title(group: Group) -> str:
+    return upper_first(f"{group.task.main_name} by {group.task.divided_by}")
+
+
+def _rows_by_length(group: Group, plots: Path) -> dict[str, list[Rows]]:
+    """The tables of each setting's seeds; none if no setting has more than one bucket."""
+    rows = {
         setting.name: [read(plots / result.name / "by_length.csv") for result in setting.results]
         for setting in group.settings
     }
-    names = list(rows_by_setting)
-    if not any(len(of_seeds[0]) > 1 for of_seeds in rows_by_setting.values()):
-        return False
+    return rows if any(len(of_seeds[0]) > 1 for of_seeds in rows.values()) else {}
 
-    hue = hues(names)
-    with save_figure(out, 7.4, 4.0) as figure:
-        axes = figure.subplots()
-        figure.subplots_adjust(left=0.075, right=1 - _margin(names, 7.4), bottom=0.13, top=0.88)
 
-        ends = {}
-        for name, of_seeds in rows_by_setting.items():
-            for split in dict.fromkeys(row["split"] for row in of_seeds[0]):
-                series = [
-                    [_point(row, task.main) for row in rows if row["split"] == split]
+def _length_panel(axes: Any, group: Group, rows_by_setting: Mapping[str, list[Rows]]) -> None:
+    task = group.task
+    hue = hues(list(rows_by_setting))
+    ends = {}
+    for name, of_seeds in rows_by_setting.items():
+        for split in dict.fromkeys(row["split"] for row in of_seeds[0]):
+            series = [
+                [_point(row, task.main) for row in rows if row["split"] == split]
+                for rows in of_seeds
+            ]
+            _with_band(axes, _band(series), of_seeds, split, hue[name])
+        if of_seeds[0]:
+            longest = max(of_seeds[0], key=lambda row: float(row["length"]))
+            at = float(longest["length"])
+            ends[name] = (
+                at,
+                mean(
+                    _point(row, task.main)[1]
                     for rows in of_seeds
-                ]
-                _with_band(axes, _band(series), of_seeds, split, hue[name])
-            if of_seeds[0]:
-                longest = max(of_seeds[0], key=lambda row: float(row["length"]))
-                at = float(longest["length"])
-                ends[name] = (
-                    at,
-                    mean(
-                        _point(row, task.main)[1]
-                        for rows in of_seeds
-                        for row in rows
-                        if (row["split"], float(row["length"])) == (longest["split"], at)
-                    ),
-                )
+                    for row in rows
+                    if (row["split"], float(row["length"])) == (longest["split"], at)
+                ),
+            )
 
-        axes.set_title(upper_first(f"{task.main_name} by {task.divided_by}"))
-        axes.set_xlabel(task.length)
-        if task.scale:
-            axes.set_ylim(task.scale[0], task.scale[1] * 1.02)
-        axes.set_xlim(left=0)
-        _mark_splits(axes, [row for of_seeds in rows_by_setting.values() for row in of_seeds[0]])
-        name_lines(axes, ends, hue)
-    return True
+    axes.set_xlabel(task.length)
+    if task.scale:
+        axes.set_ylim(task.scale[0], task.scale[1] * 1.02)
+    axes.set_xlim(left=0)
+    _mark_splits(axes, [row for of_seeds in rows_by_setting.values() for row in of_seeds[0]])
+    name_lines(axes, ends, hue)
 
 
 def _with_band(axes: Any, band: "Band", of_seeds: Sequence[Rows], split: str, color: str) -> None:
@@ -201,7 +323,7 @@ def _mark_splits(axes: Any, rows: Rows) -> None:
         starts = min(int(row["from"]) for row in rows if row["split"] == split)
         if starts > longest // 2:
             edge = max(starts, longest) - 0.5 if starts > longest else starts - 0.5
-            axes.axvspan(edge, axes.get_xlim()[1], color="#f5f6f8", zorder=0, linewidth=0)
+            axes.axvspan(edge, axes.get_xlim()[1], color=SHADE, zorder=0, linewidth=0)
             axes.annotate(
                 split,
                 (edge, 1),
@@ -266,21 +388,9 @@ def _lines(axes: Any, bands: Mapping[str, Band], hue: Mapping[str, str]) -> None
         x = [step for step, _ in band.mean]
         marker = {"marker": "o", "markersize": 3} if len(x) == 1 else {}
         axes.fill_between(x, band.low, band.high, color=hue[name], alpha=0.16, linewidth=0)
-        axes.plot(x, [value for _, value in band.mean], color=hue[name], **marker)
-
-
-def _plain_log_ticks(axes: Any, values: list[float]) -> None:
-    """Set ticks at round numbers within the data: 1, 2, 5, 10, 20, 50, ..., and finer steps if
-    those give fewer than three."""
-    low, high = min(values), max(values)
-    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(1 + i / 5 for i in range(45))):
-        ticks = [
-            s * 10**e for e in range(12) for s in steps if low * 0.97 <= s * 10**e <= high * 1.03
-        ]
-        if len(ticks) >= 3:
-            break
-    axes.set_yticks(ticks, [f"{tick:,g}" for tick in ticks])
-    axes.set_yticks([], minor=True)
+        y = [value for _, value in band.mean]
+        label = f"{name}: {y[-1]:.4g} at step {x[-1]:,.0f}" if y else name
+        axes.plot(x, y, color=hue[name], gid=tip(label), **marker)
 
 
 def _series(rows: Rows, key: str) -> Points:
@@ -289,8 +399,3 @@ def _series(rows: Rows, key: str) -> Points:
 
 def _point(row: Mapping[str, str], key: str) -> tuple[float, float]:
     return float(row["length"]), float(row[key])
-
-
-def _margin(names: list[str], width: float) -> float:
-    """The share of the width (inches) that the longest name needs right of the lines."""
-    return (0.25 + 0.082 * max(len(name) for name in names)) / width
