@@ -35,6 +35,7 @@ from pipeline.cli import (
 from pipeline.cli.arguments import Parser, decode, prepare_output
 from pipeline.core.errors import exit_with, refuse
 from pipeline.core.loopback import bypass_proxies
+from pipeline.dag import project
 
 
 class Command(Protocol):
@@ -96,9 +97,8 @@ def _command() -> None:
 
 def _root(start: Path) -> Path:
     """The project that `start` lies in."""
-    for folder in (start, *start.parents):
-        if (folder / "dvc.yaml").exists() and (folder / "presets").is_dir():
-            return folder
+    if (root := project.containing(start)) is not None:
+        return root
     raise refuse(
         str(start),
         "a folder outside of a project",
