@@ -12,8 +12,8 @@
 Each function takes `root`, the folder of the project, as a text or a Path. Without it, the project
 is the one that the working directory lies in; else the one that seqline is installed from.
 
-A mistake raises UserError (a ValueError) with one line that says what to do. One text where a list
-of texts is expected raises TypeError. torch, pandas and MLflow are imported when they are needed."""
+A mistake raises UserError (a ValueError), one line that says what to do. One text where a list of
+texts is expected raises TypeError. torch, pandas and MLflow are imported when they are needed."""
 
 from pipeline.core.errors import UserError
 from seqline.model import Attention, Hypothesis, Label, Model, Neighbour, load

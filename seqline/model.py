@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pipeline.inference import Session
     from seqline import trained
 
-    Texts = list[str] | tuple[str, ...] | pd.Series
+    # No Sequence[str]: a text is one.
+    Texts: TypeAlias = list[str] | tuple[str, ...] | pd.Series
 
 _NEIGHBOURS = 5
 
@@ -94,7 +95,8 @@ class Attention:
 class Model:
     """A trained run, which `load` returns.
 
-    `name`: the run. `abilities`: the methods that it answers; the others raise UserError. `setting`, `family`, `task`, `corpus` and `seed`: as in params.yaml."""
+    `name`: the run. `setting`, `family`, `task`, `corpus` and `seed`: as in params.yaml.
+    `abilities`: the methods that it answers; the others raise UserError."""
 
     def __init__(self, run: trained.Run) -> None:
         """Load the weights; used by `load`."""
@@ -133,7 +135,9 @@ class Model:
         best = self._translations(texts, 1, prefixes)
         return [hypotheses[0].text for hypotheses in best]
 
-    def n_best(self, texts: Texts, n: int, *, prefixes: Texts | None = None) -> list[list[Hypothesis]]:
+    def n_best(
+        self, texts: Texts, n: int, *, prefixes: Texts | None = None
+    ) -> list[list[Hypothesis]]:
         """The `n` best translations of each text, best first, in a beam of at least that width.
 
         A text without words has one, which is empty."""
@@ -162,7 +166,8 @@ class Model:
 
         `seed` replaces the run's own for a search that samples: another one gives other texts."""
         session = self._require("generate")
-        return session.generate(check_texts(prefixes, "prefixes"), seed)
+        texts: list[str] = session.generate(check_texts(prefixes, "prefixes"), seed)
+        return texts
 
     def classify(self, texts: Sequence[str | os.PathLike[str]] | pd.Series) -> list[Label]:
         """The likeliest label of each text; for a model of pictures, of each PNG file."""
@@ -179,12 +184,12 @@ class Model:
         predictor = self._require("fill")
         return [row["text"] for row in predictor(check_texts(texts, "texts"), {})]
 
-    def forecast(self, series: Sequence[Sequence[float]], *, steps: int = 1) -> list[float]:
-        """The value that comes `steps` after the last number of each series."""
+    def forecast(self, inputs: Sequence[Sequence[float]], *, steps: int = 1) -> list[float]:
+        """The value that comes `steps` after the last number of each list of numbers."""
         predictor = self._require("forecast")
         texts = [
-            " ".join(str(float(number)) for number in items(numbers, f"series[{i}]"))
-            for i, numbers in enumerate(items(series, "series"))
+            " ".join(str(float(number)) for number in items(numbers, f"inputs[{i}]"))
+            for i, numbers in enumerate(items(inputs, "inputs"))
         ]
         return [row["value"] for row in predictor(texts, {"steps": steps})]
 
@@ -203,16 +208,16 @@ class Model:
 
         UserError for a word that has no vector."""
         vectors = self._require("vectors")
-        rows = [vectors.of(word, f"words[{i}]") for i, word in enumerate(check_texts(words, "words"))]
+        rows = [
+            vectors.of(word, f"words[{i}]") for i, word in enumerate(check_texts(words, "words"))
+        ]
         return np.stack(rows) if rows else np.empty((0, vectors.dimension), np.float32)
 
     def __repr__(self) -> str:
         abilities = ", ".join(self.abilities)
         return f"<{self.name}: {self.family}, {self.task} on {self.corpus}; {abilities}>"
 
-    def _translations(
-        self, texts: Texts, n: int, prefixes: Texts | None
-    ) -> list[list[Hypothesis]]:
+    def _translations(self, texts: Texts, n: int, prefixes: Texts | None) -> list[list[Hypothesis]]:
         session = self._require("translate")
         texts = check_texts(texts, "texts")
         lists = session.translate(texts, n, _check_prefixes(prefixes, texts))

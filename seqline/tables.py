@@ -95,19 +95,18 @@ def predictions(
         words = tables.read(place / "vectors.parquet", tables.VECTORS).to_pandas()
         return words.set_index("token")[["count", "vector"]]
 
-    files = sorted(place.glob(f"*_{split}.parquet"))
-    # `hypotheses_test` is no file of a split that is called `test`... but `x_test_long` is none
-    files = [file for file in files if file.stem.split("_", 1)[1] == split]
-    if not files:
-        splits = sorted({file.stem.split("_", 1)[1] for file in place.glob("*_*.parquet")})
-        expected = " or ".join(splits) if splits else "a run with predictions"
-        raise refuse(f"{name}, split", split, expected, "" if splits else "Run `dvc repro`.")
+    files = {file: file.stem.partition("_")[2] for file in sorted(place.glob("*_*.parquet"))}
+    splits = sorted(set(files.values()))
+    if not splits:
+        raise refuse(name, f"no {place}", "a run with predictions", "Run `dvc repro`.")
+    if split not in splits:
+        raise refuse("split", split, "one of " + ", ".join(splits))
 
     frame = _texts(_folder(folder, "evaluate", name, "tokens") / f"{split}.parquet")
-    for file in files:
+    for file in [file for file in files if files[file] == split]:
         added = _predicted(file, place, n_best)
-        both = {column: f"predicted_{column}" for column in added if column in frame}
-        frame = frame.join(added.rename(columns=both), how="inner")
+        added.columns = [f"predicted_{name}" if name in frame else name for name in added]
+        frame = frame.join(added, how="inner")
     return frame
 
 

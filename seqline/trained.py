@@ -49,7 +49,9 @@ class Run:
 
     def open_session(self) -> Session:
         """The model with its search."""
-        return Session.open(self.files.model, self.files.vocab, self.files.search, self.files.device)
+        return Session.open(
+            self.files.model, self.files.vocab, self.files.search, self.files.device
+        )
 
     def open_classifier(self) -> Callable[[Sequence[str]], list[Prediction]]:
         """The function from texts, or names of PNG files, to labels."""
@@ -88,7 +90,8 @@ class Vectors:
     def of(self, word: str, where: str) -> NDArray[np.float32]:
         """The vector D of a word; UserError if it has none."""
         if word in self._ids:
-            return self._vector_VD[self._ids[word]]
+            vector_D: NDArray[np.float32] = self._vector_VD[self._ids[word]]
+            return vector_D
         # A family that reads letters has vectors of unknown words too.
         if isinstance(self._model, Spelled):
             spelled_D: NDArray[np.float32] = self._model.spell([word])[0].cpu().numpy()
