@@ -15,7 +15,8 @@ is the one that the working directory lies in; else the one that seqline is inst
 A mistake raises UserError (a ValueError), one line that says what to do. One text where a list of
 texts is expected raises TypeError. torch, pandas and MLflow are imported when they are needed."""
 
-from pipeline.core.errors import UserError
+from seqline._library import FOLDER as _FOLDER  # noqa: F401 - before all that imports it
+from seqline.errors import UserError
 from seqline.model import Attention, Hypothesis, Label, Model, Neighbour, load
 from seqline.tables import history, metrics, predictions, runs
 

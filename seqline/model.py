@@ -226,7 +226,8 @@ class Model:
     def _require(self, ability: str) -> Any:
         """The part that answers the method; UserError if the model has no such method."""
         if ability not in self.abilities:
-            expected = " or ".join(self.abilities)
+            *others, last = self.abilities
+            expected = " or ".join(filter(None, [", ".join(others), last]))
             todo = "See `seqline.runs()`, and load another run."
             raise refuse(self.name, ability, f"{expected}, as it is a model of {self.task}", todo)
         return self._part

@@ -113,17 +113,18 @@ class Vectors:
 def find(root: Path, name: str, device: str | None) -> Run:
     """The run, the first run of the setting, or the champion of that name; UserError if there is
     none, or if it is not trained."""
-    device = device or params.compute(root / "params.yaml").device
     if name.endswith(_CHAMPION):
-        return _champion(root, name.removesuffix(_CHAMPION), device)
-    run = run_of(root, name, "load")
-    model, vocab, search = run_folders(root, run, "load")
-    files = TrainedRun(model, vocab, search, device)
-    return Run(run, load_run(model, search), files)
+        name, model, vocab, search = _champion(root, name.removesuffix(_CHAMPION))
+    else:
+        name = run_of(root, name, "load")
+        model, vocab, search = run_folders(root, name, "load")
+    device = device or params.compute(root / "params.yaml").device
+    return Run(name, load_run(model, search), TrainedRun(model, vocab, search, device))
 
 
-def _champion(root: Path, name: str, device: str) -> Run:
-    """The champion of the registered model, or of the only one that has a champion."""
+def _champion(root: Path, name: str) -> tuple[str, Path, Path, dict[str, Any] | None]:
+    """Run, folders of model and vocabulary, and `search:` of the champion of the registered model,
+    or of the only one that has a champion."""
     from pipeline.tracking import registry  # imports mlflow: a second
 
     champions = {
@@ -132,7 +133,7 @@ def _champion(root: Path, name: str, device: str) -> Run:
     if not champions:
         todo = "Run `seqline promote RUN`."
         raise refuse("load", f"{name}{_CHAMPION}", "a champion, and there is none", todo)
-    if (not name and len(champions) > 1) or (name and name not in champions):
+    if (name or len(champions) > 1) and name not in champions:
         expected = " or ".join(f"{model}{_CHAMPION}" for model in champions)
         raise refuse("load", f"{name}{_CHAMPION}", expected)
 
@@ -141,5 +142,4 @@ def _champion(root: Path, name: str, device: str) -> Run:
     model, vocab = (
         cache.served_folder(root, version.outs[version.places[kind]]) for kind in ("model", "vocab")
     )
-    search = version.block.get("search")
-    return Run(version.run, load_run(model, search), TrainedRun(model, vocab, search, device))
+    return version.run, model, vocab, version.block.get("search")

@@ -88,9 +88,7 @@ def load_model(
 
     # Both folders are checked out of DVC's cache once, and shared by all versions with their md5.
     root = _project(str(reference["root"]))
-    model, vocab = (
-        cache.served_folder(root, str(reference[kind])) for kind in ("model", "vocab")
-    )
+    model, vocab = (cache.served_folder(root, str(reference[kind])) for kind in ("model", "vocab"))
     device = params.compute(root / "params.yaml").device
     run = predictions.TrainedRun(model, vocab, reference["search"], device)
     return predictions.load_predictor(str(reference["task"]), run)
