@@ -1,9 +1,8 @@
 """Whether the models of a family keep the contracts of `pipeline/contracts.py`, by trying.
 
-`examine(case)` runs the checks of every family, in `common.py`, and those of the family's task: one
-module per task, with the task's name. It exports SIZES, `training(model)`, `outputs(model)`,
-`learned(model)` and CHECKS; see `Kind`. The models are small, or as large as their `model:` block
-says; the data are a few hundred rows whose rule is known."""
+`examine(case)` runs the checks of every family, in `common.py`, and those of the family's task, in
+`tasks/`. The data are a few hundred rows whose rule is known; models have the sizes of their
+`model:` block."""
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,16 @@ _SEED = 3
 _LARGEST_NOISE = 0.1
 
 
+ADAM = {
+    "name": "adam",
+    "betas": [0.9, 0.98],
+    "weight_decay": 0.0,
+    "clip_norm": 1.0,
+    "schedule": {"name": "cosine", "warmup_steps": 20},
+}
+"""A block `optim:` without its learning rate."""
+
+
 class Failed(Exception):
     """A check found a fault: one line with what was found, what is expected, and what to do."""
 
@@ -35,11 +44,11 @@ Check = Callable[["Case"], None]
 
 
 class Kind(Protocol):
-    """A module of this package for one task."""
+    """A module of `tasks` for one task, with its name."""
 
     SIZES: Sizes
     CHECKS: tuple[Check, ...]
-    OPTIM: dict[str, Any]  # a block `optim:` without its learning rate
+    OPTIM: dict[str, Any]  # as ADAM
     RATES: tuple[float, ...]  # learning rates, tried in this order until the task is learnt
     EPOCHS: int
 
@@ -65,8 +74,8 @@ class Case:
 
     @property
     def kind(self) -> Kind:
-        """The module of this package for the task."""
-        kind: Any = config.named_module("pipeline.conformance", self.task, "task")
+        """The module of `tasks` for the task."""
+        kind: Any = config.named_module("pipeline.conformance.tasks", self.task, "task")
         return kind  # type: ignore[no-any-return]
 
     @property

@@ -10,7 +10,16 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.conformance import CPU, Case, Check, Failed, add_noise, expect, expect_same, one_thread
+from pipeline.conformance import (
+    CPU,
+    Case,
+    Check,
+    Failed,
+    add_noise,
+    expect,
+    expect_same,
+    one_thread,
+)
 from pipeline.contracts import Decodable
 from pipeline.core import config
 from pipeline.training import checkpoint, families, fitted, loop, optim
@@ -23,7 +32,9 @@ def settings(case: Case) -> None:
     """Config is a frozen dataclass without defaults, and takes the block `model:`."""
     module = config.named_module("pipeline.models", case.family, "family")
     for name in ("Config", "Model"):
-        expect(inspect.isclass(getattr(module, name, None)), f"{case.family}.py: got no class {name}.")
+        expect(
+            inspect.isclass(getattr(module, name, None)), f"{case.family}.py: got no class {name}."
+        )
     parameters = getattr(module.Config, "__dataclass_params__", None)
     expect(parameters is not None and parameters.frozen, "Config: expected a frozen dataclass.")
     defaults = [
