@@ -12,6 +12,7 @@ from typing import Protocol
 from pipeline.cli import (
     champions,
     check,
+    check_model,
     claims,
     classify,
     compare,
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
     # Settings, and the state of the project
     "use": use,
     "check": check,
+    "check-model": check_model,
     "claims": claims,
     "prune": prune,
     "repair": repair,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import pyarrow as pa
 import torch
@@ -75,8 +75,8 @@ class Case:
     @property
     def kind(self) -> Kind:
         """The module of `tasks` for the task."""
-        kind: Any = config.named_module("pipeline.conformance.tasks", self.task, "task")
-        return kind  # type: ignore[no-any-return]
+        module: Any = config.named_module("pipeline.conformance.tasks", self.task, "task")
+        return cast(Kind, module)
 
     @property
     def model_class(self) -> Any:
@@ -191,6 +191,11 @@ def add_noise(model: nn.Module) -> None:
 # --- for checks
 
 
+def is_trained(model: nn.Module) -> bool:
+    """Whether a model was trained by gradients, and not fitted."""
+    return any(weight.requires_grad for weight in model.parameters())
+
+
 def expect(holds: bool, line: str) -> None:
     """Raise Failed with the line unless it holds."""
     if not holds:
@@ -205,7 +210,10 @@ def expect_shape(what: str, tensor: Tensor, shape: Sequence[int], names: str) ->
 
 def difference(first: Tensor, second: Tensor) -> float:
     """The largest difference, relative to numbers above 1."""
-    apart = (first.double() - second.double()).abs() / second.double().abs().clamp(min=1.0)
+    first, second = first.double(), second.double()
+    apart = (first - second).abs() / second.abs().clamp(min=1.0)
+    # Equal infinities are equal: a log-probability may be one.
+    apart = apart.masked_fill(first == second, 0.0)
     return float(apart.max()) if apart.numel() else 0.0
 
 
@@ -220,6 +228,13 @@ def expect_different(what: str, first: Tensor, second: Tensor, todo: str) -> Non
     """Raise Failed if the tensors are equal."""
     if difference(first, second) <= 1e-7:
         raise Failed(f"{what}: got no difference; expected one. {todo}")
+
+
+def log_probs(model: Any, hidden: Tensor) -> Tensor:
+    """Log-probabilities of all vectors of `hidden`, by the model's `project`."""
+    logits_NV = model.project(hidden.flatten(0, -2))
+    log_probs: Tensor = logits_NV.float().log_softmax(-1).unflatten(0, hidden.shape[:-1])
+    return log_probs
 
 
 @contextmanager

@@ -7,7 +7,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.conformance import ADAM, CPU, Case, Check, expect_different, expect_same, expect_shape
+from pipeline.conformance import (
+    ADAM,
+    CPU,
+    Case,
+    Check,
+    expect_different,
+    expect_same,
+    expect_shape,
+    log_probs,
+)
 from pipeline.contracts import BOS, EOS, PAD, Sizes
 from pipeline.core import tables
 from pipeline.tasks import fill_blank
@@ -85,6 +94,4 @@ def _row(words: list[int], width: int = 0) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def _log_probs(model: Any, words: list[int], width: int = 0) -> Tensor:
-    hidden_1WH = model.hidden(*_row(words, width))
-    log_probs_1WV: Tensor = model.project(hidden_1WH).float().log_softmax(-1)
-    return log_probs_1WV
+    return log_probs(model, model.hidden(*_row(words, width)))

@@ -16,6 +16,8 @@ from pipeline.conformance import (
     expect_different,
     expect_same,
     expect_shape,
+    is_trained,
+    log_probs,
 )
 from pipeline.conformance.searches import check_states, check_step, prompt_of
 from pipeline.contracts import BOS, EOS, Attentive, AttentiveDecodable, Prompt, Sizes
@@ -52,7 +54,7 @@ def outputs(model: Any) -> Tensor:
 def learned(model: Any) -> tuple[bool, str]:
     """By greedy search; a fitted model must be better than chance alone."""
     test = _rows(100, 3)
-    if not any(True for _ in model.parameters()):
+    if not is_trained(model):
         nats, count = translation.likelihood(model, test, None, CPU)
         perplexity = float(np.exp(nats.sum() / count.sum()))
         line = f"a perplexity of {perplexity:.1f}; expected less than {SIZES.target}"
@@ -196,8 +198,7 @@ def _pair() -> tuple[Prompt, Tensor]:
 
 @torch.inference_mode()
 def _log_probs(model: Any, prompt: Prompt, target_BT: Tensor) -> Tensor:
-    log_probs_BTV: Tensor = model.project(model.hidden(prompt, target_BT)).float().log_softmax(-1)
-    return log_probs_BTV
+    return log_probs(model, model.hidden(prompt, target_BT))
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from pipeline.core import tables
 from pipeline.tasks import word_vectors
 from pipeline.training import families
 
-_TOPICS = 4
+_TOPICS = 8
 SIZES = Sizes(4 + 5 * _TOPICS, 4 + 5 * _TOPICS, True)
 OPTIM = {
     "name": "adagrad",
@@ -42,7 +42,7 @@ def training(model: Any) -> tuple[pa.Table, pa.Table, Any]:
             block_size=8,
             noise_words=8,
         )
-    return _rows(1000, 1), _rows(100, 2), objective
+    return _rows(2000, 1), _rows(100, 2), objective
 
 
 def outputs(model: Any) -> Tensor:
