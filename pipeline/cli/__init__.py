@@ -13,6 +13,7 @@ from pipeline.cli import (
     add,
     champions,
     check,
+    check_model,
     claims,
     classify,
     compare,
@@ -40,6 +41,7 @@ from pipeline.cli.examples import epilog
 from pipeline.cli.help_page import help_page
 from pipeline.core.errors import exit_with, refuse
 from pipeline.core.loopback import bypass_proxies
+from pipeline.dag import project
 
 
 class Command(Protocol):
@@ -59,6 +61,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "use": use,
         "add": add,
         "check": check,
+        "check-model": check_model,
     },
     "train and compare": {
         "run": run,
@@ -109,7 +112,7 @@ def main() -> None:
 def _command() -> None:
     bypass_proxies()
     arguments = make_parser().parse_args(decode(sys.argv[1:]))
-    root = _root(Path.cwd())
+    root = project.containing(Path.cwd())
     if arguments.command is None:
         from pipeline.cli.overview import OUTSIDE, overview
 
@@ -123,14 +126,6 @@ def _command() -> None:
             "Change to the project.",
         )
     COMMANDS[arguments.command].run(root or Path.cwd(), arguments)
-
-
-def _root(start: Path) -> Path | None:
-    """The project that `start` lies in, if any."""
-    for folder in (start, *start.parents):
-        if (folder / "dvc.yaml").exists() and (folder / "presets").is_dir():
-            return folder
-    return None
 
 
 def make_parser() -> Parser:

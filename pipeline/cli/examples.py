@@ -8,6 +8,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "seqline use multi30k --set 'settings.*.training.max_epochs=1'",
     ),
     "check": ("seqline check",),
+    "check-model": ("seqline check-model my_family",),
     "claims": ("seqline claims", "seqline claims --update  # write the figures of a new report"),
     "prune": ("seqline prune",),
     "repair": ("seqline repair",),

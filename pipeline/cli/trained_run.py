@@ -45,17 +45,21 @@ def open_run(root: Path, name: str) -> Session:
     return Session.open(model, vocab, search, params.compute(root / "params.yaml").device)
 
 
-def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
-    """The folders of the run's model and vocabulary, and its `search:`; errors as `open_run`."""
+def run_folders(
+    root: Path, name: str, where: str = "--run"
+) -> tuple[Path, Path, dict[str, Any] | None]:
+    """The folders of the run's model and vocabulary, and its `search:`; errors as `open_run`.
+
+    `where`: what gave the name, in messages."""
     runs = config.section(root / "params.yaml", "runs")
-    name = run_of(root, name, "--run")
+    name = run_of(root, name, where)
     model, vocab = (
         paths.option_path(root, "predict", name, runs[name], option)
         for option in ("model", "vocab")
     )
     if not model.exists():
         raise refuse(
-            f"--run {name}",
+            f"{where} {name}",
             f"no {model.relative_to(root)}",
             "a trained run",
             "Run `dvc repro`, or `dvc pull`.",
@@ -66,7 +70,7 @@ def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | Non
     corpus = runs[name]["corpus"]
     if trained_corpus != corpus:
         raise refuse(
-            f"--run {name}",
+            f"{where} {name}",
             f"a model of {trained_corpus}",
             f"one of {corpus}, as params.yaml says",
             "Run `dvc repro`.",

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.core import state_dir
 from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.digest import file_digest
 from pipeline.core.errors import describe_error, refuse
@@ -83,6 +84,14 @@ def copy_cached(root: Path, md5: str, place: Path, names: Collection[str]) -> No
         target = place / path if path else place
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(cached, target)
+
+
+def served_folder(root: Path, md5: str) -> Path:
+    """The copy of an output that served versions with this md5 share, made if need be; errors as
+    `materialize`."""
+    folder = root / state_dir.SERVED / check_md5(md5, "the version's reference")
+    materialize(root, md5, folder)
+    return folder
 
 
 def md5_of(path: Path) -> str:

@@ -18,11 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import default_params
 import mlflow
 import pandas as pd
 import pytest
-import stage_runs
+import trained_project
 import yaml
 from mlflow.exceptions import MlflowException
 from tracking_project import HANG_SECONDS, Server
@@ -33,8 +32,6 @@ from pipeline.core.errors import UserError
 from pipeline.tracking import describe, mlflow_store, registry
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = ("seq2seq", "mlp", "rnn", "bidirectional", "skip_gram", "bert")
-SIZES = {"train": 200, "valid": 40, "test": 40, "test_long": 10}
 NAMES = {
     "seq2seq": "translation-toy_en_fr",
     "mlp": "classification-toy_reviews",
@@ -50,63 +47,12 @@ SERVE = (
 )
 
 
-def small() -> dict[str, Any]:
-    """A run of every task, all as small as they can be."""
-    content = default_params.load()
-    content["evaluation"]["bootstrap"], content["compute"]["device"] = 50, "cpu"
-    content["runs"] = {name: content["runs"][name] for name in RUNS}
-    content["runs"]["bert"]["corpus"] = "toy_story"
-    content["runs"]["bert"]["model"] |= {"heads": 2}
-    for run in content["runs"].values():
-        run["training"]["max_epochs"] = 1
-        run["model"] |= {
-            key: 16
-            for key in ("embedding", "hidden", "width", "feed_forward")
-            if key in run["model"]
-        }
-        if run["search"] is not None:
-            run["search"]["max_length"] = 8
-    content["corpora"] = {
-        name: content["corpora"][name] for name in ("toy_en_fr", "toy_reviews", "toy_story")
-    }
-    for corpus in content["corpora"].values():
-        sizes = corpus["source"]["builtin"]["sizes"]
-        corpus["source"]["builtin"]["sizes"] = {split: SIZES[split] for split in sizes}
-    return content
-
-
-def done(root: Path, *runs: str) -> None:
-    """Train, ask and judge the runs, and let DVC take what the DAG then holds, as `dvc repro` would
-    have."""
-    for run in runs:
-        for stage in ("train", "predict", "evaluate"):
-            stage_runs.run(root, stage, run)
-    stage_runs.run(root, "report")
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "commit", "--force", "--quiet"], cwd=root, check=True
-    )
-
-
 @pytest.fixture(scope="module")
 def registered_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project where all of it has run and is registered."""
-    root = tmp_path_factory.mktemp("serving") / "project"
-    root.mkdir()
-    for name in ("pipeline", "stages", "presets", ".dvc"):
-        shutil.copytree(
-            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp")
-        )
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, root)
-    default_params.write(root, small())
-    for folder in ("data", "reports"):
-        (root / folder).mkdir()
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    for corpus in ("toy_en_fr", "toy_reviews", "toy_story"):
-        for stage in ("download", "tokenize", "vocab", "encode"):
-            stage_runs.run(root, stage, corpus)
-    stage_runs.run(root, "scratch")
-    done(root, *RUNS)
+    root = trained_project.build(
+        tmp_path_factory.mktemp("serving") / "project", trained_project.small()
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         said = tracking.sync(root)
@@ -335,7 +281,7 @@ def test_a_loaded_version_gives_no_more_answers_than_its_limit(
 BLANK_TEXTS = ("", " ", "\u200b", "\u00a0\t", "\ufeff", "\x00\x1b")
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", trained_project.RUNS)
 def test_blank_text_has_blank_prediction_and_does_not_affect_others(
     run: str, project: Path
 ) -> None:
@@ -417,7 +363,7 @@ def test_a_version_says_the_same_after_the_run_was_trained_anew(project: Path) -
     content = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     content["runs"]["mlp"]["seed"] = 2
     (project / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    done(project, "mlp")
+    trained_project.evaluate(project, "mlp")
     assert registry.version_of_run(project, "mlp").version == 2
     assert loaded(f"{NAMES['mlp']}/1")(["so good ."]) == before
     assert loaded(f"{NAMES['mlp']}/2")(["so good ."]) != before
