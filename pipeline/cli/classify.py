@@ -24,7 +24,8 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     as a warning says. A classifier of pictures takes names of PNG files."""
     from pipeline.cli import trained_run
     from pipeline.core import params
-    from pipeline.predictions import NO_LABEL, TrainedRun, open_classifier
+    from pipeline.predictions import NO_LABEL, TrainedRun
+    from pipeline.predictor import open_classifier
 
     model, vocab, _ = trained_run.run_folders(root, arguments.run)
     device = params.compute(root / "params.yaml").device

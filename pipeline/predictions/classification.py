@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.contracts import Refitted
 from pipeline.core import config, params, tables
-from pipeline.inference import Prediction, batches, load_run, load_trained_model
+from pipeline.inference import Prediction, batches, input_codec, load_run, load_trained_model
 from pipeline.predictions import (
     NO_LABEL,
     PredictionRequest,
@@ -64,7 +64,7 @@ class Classifier:
             objective = config.load(classification.Config, run.objective, f"{where}.objective")
         return cls(
             network,
-            Codec.load(vocab, classification.SOURCE_TARGET[0]),
+            input_codec(vocab, classification.SOURCE_TARGET[0]),
             labels.load(vocab),
             objective,
             device,

@@ -84,7 +84,8 @@ def load_model(
 
     Returns a function from texts and params to rows."""
     # Late: this imports torch, which MLflow does not need to inspect the class.
-    from pipeline import predictions
+    from pipeline.predictions import TrainedRun
+    from pipeline.predictor import load_predictor
 
     # Both folders are checked out of DVC's cache once, and shared by all versions with their md5.
     root = _project(str(reference["root"]))
@@ -94,8 +95,8 @@ def load_model(
         folders[kind] = root / state_dir.SERVED / md5
         cache.materialize(root, md5, folders[kind])
     device = params.compute(root / "params.yaml").device
-    run = predictions.TrainedRun(folders["model"], folders["vocab"], reference["search"], device)
-    return predictions.load_predictor(str(reference["task"]), run)
+    run = TrainedRun(folders["model"], folders["vocab"], reference["search"], device)
+    return load_predictor(str(reference["task"]), run)
 
 
 def _project(registered: str) -> Path:

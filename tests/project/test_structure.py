@@ -19,7 +19,7 @@ SHARED = {"contracts", "nn"}
 BLIND = {"models", "tasks", "training", "decoding"}
 JUDGING = {"scoring", "report", "tracking", "promotion"}
 # where models, tasks, training and decoding meet, as in a stage
-MEETING = {"inference", "predictions"}
+MEETING = {"inference", "predictions", "predictor"}
 DAG = {"dag"}
 TOP = {"cli", "flow", "serving"}
 TORCH = {
@@ -32,6 +32,7 @@ TORCH = {
     "tracking",
     "inference",
     "predictions",
+    "predictor",
     "cli",
 }
 SERVED = "pipeline.tracking.served"  # tracking, and yet a model at work: what MLflow serves

@@ -230,4 +230,5 @@ INTERFACE = Interface(
     outputs={"label": "string", "probability": "double"},
     params={},
     example="so good .",
+    command="classify",
 )
