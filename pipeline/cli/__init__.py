@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.cli import (
+    analogy,
     champions,
     check,
     claims,
     classify,
     compare,
     doctor,
+    fill,
     generate,
+    neighbours,
     promote,
     prune,
     refresh,
@@ -75,6 +78,9 @@ COMMANDS: dict[str, Command] = {
     "translate": translate,
     "generate": generate,
     "classify": classify,
+    "fill": fill,
+    "neighbours": neighbours,
+    "analogy": analogy,
 }
 
 

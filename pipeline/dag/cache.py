@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.core import state_dir
 from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.digest import file_digest
 from pipeline.core.errors import describe_error, refuse
@@ -64,6 +65,14 @@ def materialize(root: Path, md5: str, place: Path) -> None:
             for path, cached in zip(md5s, objects, strict=True):
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(cached, folder / path)
+
+
+def served_folder(root: Path, md5: str) -> Path:
+    """The copy of an output that served versions with this md5 share, made if need be; errors as
+    `materialize`."""
+    folder = root / state_dir.SERVED / check_md5(md5, "the version's reference")
+    materialize(root, md5, folder)
+    return folder
 
 
 def md5_of(path: Path) -> str:

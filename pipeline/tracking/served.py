@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 from mlflow.version import VERSION as MLFLOW_VERSION
 
-from pipeline.core import params, state_dir
+from pipeline.core import params
 from pipeline.core.errors import UserError, refuse
 from pipeline.dag import cache
 
@@ -89,13 +89,9 @@ def load_model(
 
     # Both folders are checked out of DVC's cache once, and shared by all versions with their md5.
     root = _project(str(reference["root"]))
-    folders = {}
-    for kind in ("model", "vocab"):
-        md5 = cache.check_md5(str(reference[kind]), "the version's reference")
-        folders[kind] = root / state_dir.SERVED / md5
-        cache.materialize(root, md5, folders[kind])
+    model, vocab = (cache.served_folder(root, str(reference[kind])) for kind in ("model", "vocab"))
     device = params.compute(root / "params.yaml").device
-    run = TrainedRun(folders["model"], folders["vocab"], reference["search"], device)
+    run = TrainedRun(model, vocab, reference["search"], device)
     return load_predictor(str(reference["task"]), run)
 
 
