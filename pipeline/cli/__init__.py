@@ -27,6 +27,7 @@ from pipeline.cli import (
     retrain,
     rollback,
     run,
+    runs,
     schedule,
     serve,
     status,
@@ -75,6 +76,7 @@ COMMANDS: dict[str, Command] = {
     "champions": champions,
     "serve": serve,
     # A trained run on the user's own text
+    "runs": runs,
     "translate": translate,
     "generate": generate,
     "classify": classify,

@@ -42,16 +42,28 @@ def choose(root: Path, name: str | None, command: str) -> ChosenRun:
     return _by_name(root, run_of(root, name, "--run"))
 
 
-def best_of_model(root: Path, model: str) -> str | None:
-    """The best trained run of a registered model, such as `translation-toy_en_fr`; None if it has
-    no trained run."""
+def version_to_serve(root: Path, what: str) -> str:
+    """`what`, a registered model with an alias, a version or nothing after its name. A model that
+    has no champion yet gets the version of its best run, and a line on stderr says so."""
+    from pipeline.tracking import registry  # imports mlflow: a second
+
+    if "@" in what or "/" in what or registry.champion(root, what) is not None:
+        return what
     runs = [
         name
         for name, block in _runs(root).items()
-        if model_name(block["task"], block["corpus"]) == model
+        if model_name(block["task"], block["corpus"]) == what
     ]
     trained = _trained(root, runs)
-    return _best(root, trained) if trained else None
+    if not trained:
+        return what
+    version = registry.version_of_run(root, _best(root, trained))
+    print(
+        f"seqline: {what} has no champion yet: serving its best run on validation data, "
+        f"{version.run}. `seqline promote {version.run}` makes it champion.",
+        file=sys.stderr,
+    )
+    return str(version)
 
 
 def _by_name(root: Path, run: str) -> ChosenRun:
@@ -69,9 +81,12 @@ def _default(root: Path, command: str) -> ChosenRun:
         return _of_version(root, champion)
 
     best = _best(root, runs)
-    why = f"the best of {model} on validation data; there is no champion yet"
+    chosen = _by_name(root, best)
+    has_validation = tasks.promotion(chosen.task).validation is not None
+    rank = f"the best of {model} on validation data" if has_validation else f"the first of {model}"
+    why = f"{rank}; there is no champion yet"
     print(f"seqline: answers by {best}, {why}", file=sys.stderr)
-    return _by_name(root, best)
+    return chosen
 
 
 def _with_alias(root: Path, name: str, command: str) -> ChosenRun:

@@ -45,7 +45,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     filler = open_filler(chosen.files)
     count = arguments.n_best or 1
 
-    def answer(texts: list[str]) -> list[tuple[str, list[list[Prediction]]]]:
+    def answer(texts: list[str]) -> "list[tuple[str, list[list[Prediction]]]]":
         return [
             (filler.fill(text).text, filler.words(text, count)) if has_tokens else ("", [])
             for text, has_tokens in zip(texts, filler.has_tokens(texts), strict=True)
