@@ -15,7 +15,8 @@ from pipeline.core import config
 from pipeline.core.errors import refuse
 from pipeline.core.request_text import checked_text
 from pipeline.inference import Prediction, input_codec, load_run
-from pipeline.predictions import BLANK, Filler, Predictor, Row, TrainedRun
+from pipeline.predictions import Filler, Predictor, Row, TrainedRun
+from pipeline.text.blanks import BLANK
 from pipeline.text.encode import Codec, describe
 
 if TYPE_CHECKING:
@@ -61,12 +62,17 @@ def unknown_words(codec: Codec, texts: Sequence[str]) -> list[list[str]]:
     ]
 
 
-def open_classifier(run: TrainedRun) -> Callable[[Sequence[str]], list[Prediction]]:
+def open_classifier(
+    run: TrainedRun, pairs: bool = False
+) -> Callable[[Sequence[str]], list[Prediction]]:
     """Open a run as a function from the texts of a command to their labels; UserError for another
-    task."""
+    task, and for `pairs` of texts if the task has single ones."""
     classify: Callable[[Sequence[str]], list[Prediction]] = _open(
         run, "open_classifier", "a classifier"
     )
+    task = load_run(run.model, run.search).task
+    if pairs and config.named_module("pipeline.tasks", task, "task").KIND != "labelled_pair":
+        raise refuse("HYPOTHESIS", "a second text", f"one text for the task {task}", "Remove it.")
     return classify
 
 

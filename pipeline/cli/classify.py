@@ -1,4 +1,4 @@
-"""`seqline classify`: label texts, or pictures in files, with a trained classifier."""
+"""`seqline classify`: label texts, pairs of texts, or pictures, with a trained classifier."""
 
 import argparse
 import math
@@ -13,7 +13,7 @@ from pipeline.core.errors import printable
 if TYPE_CHECKING:
     from pipeline.inference import Prediction
 
-HELP = "label a text or a PNG file, or each line of a file or of standard input"
+HELP = "label a text, a pair, a PNG file, or each line of a file or of standard input"
 EXAMPLES = (
     'seqline classify "the plot was not good ."',
     "seqline classify --run birnn --file reviews.txt --json",
@@ -23,6 +23,12 @@ EXAMPLES = (
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the subcommand's parser."""
     add_text(parser, "a text or, for pictures, a PNG file (default: lines of standard input)")
+    parser.add_argument(
+        "second",
+        nargs="?",
+        metavar="HYPOTHESIS",
+        help="the second text of a pair; lines of a file have a tab between the two",
+    )
     add_run(parser)
 
 
@@ -35,6 +41,9 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.predictor import open_classifier
 
     chosen = chosen_run.choose(root, arguments.run, "classify")
+    classify = open_classifier(chosen.files, pairs=arguments.second is not None)
+    if arguments.second is not None:
+        arguments.text = f"{arguments.text}\t{arguments.second}"
     blank: list[Line] = []
 
     def plain(line: Line, answer: "Prediction | None") -> str:
@@ -54,7 +63,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     replies = Replies(
         command="classify",
         runs=[chosen],
-        answer=open_classifier(chosen.files),
+        answer=classify,
         plain=plain,
         rows=lambda answer: [label_row(answer)],
         warn=warn,

@@ -10,16 +10,15 @@ from torch import Tensor
 from pipeline.contracts import BlankFiller
 from pipeline.inference import input_codec
 from pipeline.predictions import (
-    BLANK,
     Filler,
     PredictionRequest,
     Predictor,
     TrainedRun,
-    encode_around_blanks,
     write_likelihood,
     write_outputs,
 )
 from pipeline.tasks import fill_blank
+from pipeline.text.blanks import BLANK, encode_around_blanks
 from pipeline.text.encode import Codec
 
 

@@ -12,15 +12,14 @@ from pipeline.contracts import MASK, MaskedLanguageModel
 from pipeline.core import tables
 from pipeline.inference import input_codec
 from pipeline.predictions import (
-    BLANK,
     Filler,
     PredictionRequest,
     Predictor,
     TrainedRun,
-    encode_around_blanks,
     write_outputs,
 )
 from pipeline.tasks import masked_language_model as mlm
+from pipeline.text.blanks import BLANK, encode_around_blanks
 from pipeline.text.encode import Codec
 
 
