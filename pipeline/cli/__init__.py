@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pipeline.cli import (
     add,
+    analogy,
     champions,
     check,
     check_model,
@@ -19,7 +20,9 @@ from pipeline.cli import (
     compare,
     completion,
     doctor,
+    fill,
     generate,
+    neighbours,
     promote,
     prune,
     refresh,
@@ -28,6 +31,7 @@ from pipeline.cli import (
     retrain,
     rollback,
     run,
+    runs,
     schedule,
     serve,
     status,
@@ -69,9 +73,13 @@ GROUPS: dict[str, dict[str, Command]] = {
         "compare": compare,
     },
     "your own text": {
+        "runs": runs,
         "translate": translate,
         "generate": generate,
         "classify": classify,
+        "fill": fill,
+        "neighbours": neighbours,
+        "analogy": analogy,
     },
     "history and champions, in MLflow": {
         "ui": ui,

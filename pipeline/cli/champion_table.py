@@ -65,7 +65,7 @@ def table(root: Path, history: bool) -> str:
         for row in _rows(name, periods, history)
     ]
     return (
-        _aligned([_HEADER, *rows])
+        aligned([_HEADER, *rows])
         if rows
         else "no version is registered yet: `dvc repro`, then `seqline sync`"
     )
@@ -109,7 +109,7 @@ def versions_of(root: Path, what: str) -> str:
     versions = registry.versions_with(root, path, md5)
     if not versions:
         return f"{path or md5}: in no version" + (f" as it is now ({md5})" if path else "")
-    return _aligned(
+    return aligned(
         [
             ("version", "run", "score", "commit"),
             *((str(v), v.run, v.score, _commit(v)) for v in versions),
@@ -139,7 +139,7 @@ def _commit(version: Version) -> str:
     return version.commit[:10] + (" with edits" if version.dirty else "")
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
     """Columns as wide as their widest cell."""
     # Others may have written into the registry: no control characters on the terminal.
     rows = [tuple(printable(cell) for cell in row) for row in rows]

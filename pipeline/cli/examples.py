@@ -42,15 +42,38 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "seqline champions --of data/raw/toy_en_fr  # versions that were trained on these files",
     ),
     "serve": ("seqline serve translation-toy_en_fr",),
-    "translate": (
-        "seqline translate 'where do the birds sing ?' --run attention",
-        "seqline translate --run attention --run transformer < texts.txt  # an ensemble",
-    ),
-    "generate": ("seqline generate 'once upon a time' --run lstm --seed 7",),
-    "classify": ("seqline classify 'the plot was not good .' --run birnn",),
     "completion": (
         "source <(seqline completion bash)  # in ~/.bashrc, for every terminal",
         "seqline completion fish > ~/.config/fish/completions/seqline.fish",
+    ),
+    "classify": (
+        'seqline classify "the plot was not good ."',
+        "seqline classify --run birnn --file reviews.txt --json",
+    ),
+    "neighbours": (
+        "seqline neighbours king",
+        "seqline neighbours king --run skip_gram --count 3",
+    ),
+    "runs": (
+        "seqline runs",
+        "seqline runs --json",
+    ),
+    "analogy": (
+        "seqline analogy king kings whale",
+        "seqline analogy king kings whale --count 5",
+    ),
+    "fill": (
+        'seqline fill "the whales near the harbour ___ the anchor ." --run bidirectional',
+        'seqline fill "the plot was ___ ." --run bert --n-best 5',
+    ),
+    "translate": (
+        'seqline translate "where do the birds sing ?"',
+        "seqline translate < test.en | sacrebleu test.fr",
+        "seqline translate --run attention --run transformer --file test.en -o test.out",
+    ),
+    "generate": (
+        'seqline generate "once upon a time"',
+        'seqline generate "the whales" --seed 7',
     ),
 }
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.contracts import Refitted
-from pipeline.inference import Prediction, batches
+from pipeline.inference import Prediction, batches, input_codec
 from pipeline.predictions import (
     NO_LABEL,
     PredictionRequest,
@@ -55,7 +55,7 @@ class Classifier:
         """Load the run of the request."""
         return cls(
             request.network(),
-            Codec.load(request.vocab, cls.TASK.SOURCE_TARGET[0]),
+            input_codec(request.vocab, cls.TASK.SOURCE_TARGET[0]),
             labels.load(request.vocab),
             request.objective(cls.TASK),
             request.device,

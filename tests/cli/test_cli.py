@@ -740,9 +740,7 @@ def test_output_takes_every_character_in_every_locale(encoding: str) -> None:
 
 
 def test_names_from_outside_cannot_steer_a_terminal(project, capsys) -> None:
-    table = champion_table._aligned(
-        [("model", "why"), ("a", "\x1b[31mred\nnext"), ("\u202eb", "c")]
-    )
+    table = champion_table.aligned([("model", "why"), ("a", "\x1b[31mred\nnext"), ("\u202eb", "c")])
     assert table.count("\n") == 2
     assert "\\x1b[31mred\\nnext" in table
     assert not {"\x1b", "\u202e"} & set(table)

@@ -19,7 +19,7 @@ SHARED = {"contracts", "nn"}
 BLIND = {"models", "tasks", "training", "decoding"}
 JUDGING = {"scoring", "report", "tracking", "promotion"}
 # where models, tasks, training and decoding meet, as in a stage
-MEETING = {"inference", "predictions"}
+MEETING = {"inference", "predictions", "predictor"}
 DAG = {"dag"}
 TOP = {"cli", "flow", "serving"}
 PYTHON = {"seqline"}  # the Python interface, which nothing else imports
@@ -33,6 +33,7 @@ TORCH = {
     "tracking",
     "inference",
     "predictions",
+    "predictor",
     "cli",
     "stages",
     "seqline",
