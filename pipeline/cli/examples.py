@@ -7,6 +7,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "seqline use default --seeds lstm=4  # a fourth seed of one setting",
         "seqline use multi30k --set 'settings.*.training.max_epochs=1'",
     ),
+    "add": (
+        "seqline add corpus reviews.csv  # look at the file, and write its block",
+        "seqline add run text_cnn reviews  # a model of it, with three seeds",
+    ),
     "check": ("seqline check",),
     "check-model": ("seqline check-model my_family",),
     "claims": ("seqline claims", "seqline claims --update  # write the figures of a new report"),
