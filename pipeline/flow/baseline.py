@@ -6,15 +6,19 @@ from pipeline.core import git
 from pipeline.flow import publish
 
 _PARAMS = "params.yaml"
+_LOCK = "dvc.lock"
 
 
 def note(root: Path) -> str:
-    """Return lines about tracked outputs that differ from the last commit; "" if none do.
+    """Return lines about tracked outputs that differ from the last commit; "" if none do, and if
+    the commit has no results.
 
     They differ after a change of settings, and on a processor that gives other bits."""
+    if git.output(root, "cat-file", "-e", f"HEAD:./{_LOCK}") is None:
+        return ""
     try:
         paths = publish.tracked_outputs(root)
-    except (OSError, publish.CommandFailed):  # without git
+    except publish.CommandFailed:  # git took too long
         return ""
     changed = _changed(root, paths)
     if not changed:

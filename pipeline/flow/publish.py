@@ -119,9 +119,7 @@ def _detached_commit(root: Path, paths: Sequence[str], message: str) -> str:
 
 
 def tracked_outputs(root: Path) -> list[str]:
-    """List dvc.lock and the outputs that git does not ignore, relative to the root.
-
-    OSError without git."""
+    """List dvc.lock and the outputs that git does not ignore, relative to the root."""
     outs = [
         out["path"] for stage in describe.read_lock(root).values() for out in stage.get("outs", [])
     ]

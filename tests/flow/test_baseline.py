@@ -71,6 +71,13 @@ def test_the_command_of_the_note_makes_the_results_the_baseline(
     assert small.git(root, "status", "--porcelain") == ""
 
 
+def test_no_note_if_the_commit_has_no_results(root: Path) -> None:
+    small.git(root, "rm", "-q", "--cached", "dvc.lock")
+    small.git(root, "commit", "-q", "-m", "without results")
+    (root / "reports/summary.json").write_text("2\n")
+    assert baseline.note(root) == ""
+
+
 def test_no_note_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dvc.lock").write_text(LOCK)
     assert baseline.note(tmp_path) == "", "there is no repository"
