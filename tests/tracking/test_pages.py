@@ -51,16 +51,13 @@ def test_what_somebody_changed_on_the_pages_stays(project: Path) -> None:
     assert tags["mlflow.sharedViewState.scores"] == tags["mlflow.note.content"] == "mine"
 
 
-def test_the_addresses_of_the_views_are_those_of_the_project_s_experiments(project: Path) -> None:
+def test_the_addresses_of_scores_are_those_of_the_project_s_experiments(project: Path) -> None:
     client = mlflow_store.connect(project)
-    assert pages.view_pages(client, SERVER) == []
+    assert pages.scores_pages(client, SERVER) == []
     tracking.sync(project)
     client.create_experiment("somebody else's")
     place = mlflow_store.find_experiment(client, "language_model").experiment_id
-    runs = f"{SERVER}/#/experiments/{place}/runs"
-    assert pages.view_pages(client, SERVER) == [
-        f"Scores of seqline/language_model: {runs}?viewStateShareKey=scores"
-        "&workflowType=machine_learning",
-        f"Curves of seqline/language_model: {runs}?viewStateShareKey=curves"
-        "&compareRunsMode=CHART&workflowType=machine_learning",
+    assert pages.scores_pages(client, SERVER) == [
+        f"seqline/language_model: {SERVER}/#/experiments/{place}/runs?viewStateShareKey=scores"
+        "&workflowType=machine_learning"
     ]
