@@ -32,14 +32,14 @@ def ui(root: Path, port: int) -> None:
         print(f"seqline sync: {error}", file=sys.stderr)
     address = server_process.address(port)
     with mlflow_store.open_store(root) as client:
-        views = pages.view_pages(client, address)
+        scores = pages.scores_pages(client, address)
     mlflow_store.make_private(root)
     # The address may contain a password, which must not show on a command line.
     environment = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}
     server = server_process.start(command(root, port), describe.home(root), environment)
     message = f"MLflow at {pages.experiments_page(address)} (Ctrl-C ends it)"
-    lines = "".join(f"\n  {view}" for view in views)
-    server_process.run_until_interrupted("ui", server, port, message + lines)
+    lines = ["", "The scores of each experiment:", *(f"  {page}" for page in scores)]
+    server_process.run_until_interrupted("ui", server, port, message + "\n".join(lines))
 
 
 def command(root: Path, port: int) -> list[str]:

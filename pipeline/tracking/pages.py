@@ -37,7 +37,7 @@ _VIEWS = {
                 "groupByKeys": [{"mode": "tag", "groupByData": describe.SETTING}],
             },
             "runsHiddenMode": "SHOW_ALL",
-            "chartsSearchFilter": "loss|valid/",
+            "chartsSearchFilter": "loss",
         },
     ),
 }
@@ -86,19 +86,15 @@ def experiments_page(server: str) -> str:
     return f"{server}/#/experiments?{_TRAINING_PAGES}"
 
 
-def view_pages(client: Any, server: str) -> list[str]:
-    """Addresses of the views of the project's experiments, with their titles."""
+def scores_pages(client: Any, server: str) -> list[str]:
+    """Addresses of the scores of the project's experiments, with their names."""
     experiments = [
         experiment
         for experiment in mlflow_store.all_pages(client.search_experiments)
-        if mlflow_store.EXPERIMENT in experiment.tags
+        if {mlflow_store.EXPERIMENT, f"{_VIEW_PREFIX}{SCORES}"} <= set(experiment.tags)
     ]
-    lines = []
-    for experiment in sorted(experiments, key=lambda experiment: str(experiment.name)):
-        for view, (name, _) in _VIEWS.items():
-            if f"{_VIEW_PREFIX}{view}" in experiment.tags:
-                place = f"{server}/#/experiments/{experiment.experiment_id}/runs"
-                mode = "&compareRunsMode=CHART" if view == CURVES else ""
-                query = f"viewStateShareKey={view}{mode}&{_TRAINING_PAGES}"
-                lines.append(f"{name} of {experiment.name}: {place}?{query}")
-    return lines
+    runs = f"runs?viewStateShareKey={SCORES}&{_TRAINING_PAGES}"
+    return [
+        f"{experiment.name}: {server}/#/experiments/{experiment.experiment_id}/{runs}"
+        for experiment in sorted(experiments, key=lambda experiment: str(experiment.name))
+    ]

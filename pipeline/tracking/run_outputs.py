@@ -150,21 +150,21 @@ def _facts(path: Path, name: str) -> dict[str, Any]:
 
 
 def _files(paths: RunPaths, name: str, names: list[str]) -> Iterator[tuple[str, Path]]:
-    """Yield the artifacts of the run `name`: its plots, samples and figures, and the comparison of
-    all runs."""
+    """Yield the artifacts of the run `name`: its scores, plots, samples and figures.
+
+    Those of all runs together change with each run, and are in the report."""
     plots = paths.option("evaluate", name, "plots")
     for path in _visible_files(plots):
         yield f"plots/{path.relative_to(plots)}", path
 
     figures = paths.shared("report", "figures")
     for path in _visible_files(figures):
-        if run_of_figure(path.relative_to(figures), names) in (name, None):
+        if run_of_figure(path.relative_to(figures), names) == name:
             yield f"figures/{path.relative_to(figures)}", path
 
     single_files = {
         "scores.json": paths.option("evaluate", name, "metrics"),
         "samples.json": paths.option("predict", name, "out") / "samples.parquet",
-        "comparison.md": paths.shared("report", "comparison"),
     }
     for label, path in single_files.items():
         if path.exists():

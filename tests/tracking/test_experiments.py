@@ -60,9 +60,9 @@ stages:
       params: ["corpora.${item.corpus}"]
       outs: ["reports/metrics/${key}.json", "reports/plots/${key}/history.csv"]
   report:
-    cmd: python stage.py report --comparison reports/comparison.md --figures reports/figures
+    cmd: python stage.py report --figures reports/figures
     deps: [reports/metrics]
-    outs: [reports/comparison.md]
+    outs: [reports/figures]
 """
 STAGE = """
 import dataclasses, hashlib, json, os, sys
@@ -107,7 +107,7 @@ elif kind == "evaluate":
     out["--plots"].mkdir(parents=True, exist_ok=True)
     (out["--plots"] / "history.csv").write_text("step,loss")
 else:
-    out["--comparison"].write_text("all")
+    out["--figures"].mkdir()
 """
 
 

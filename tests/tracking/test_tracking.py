@@ -391,7 +391,6 @@ def test_restarted_server_has_full_curves_and_artifacts(
         [run] = all_runs(client)
         assert run.info.status == "FINISHED"
         assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
-            "comparison.md",
             "figures",
             "plots",
             "provenance.json",
