@@ -14,6 +14,7 @@ overlap."""
 import argparse
 import json
 import shutil
+from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -173,11 +174,15 @@ def check(
     for name, split in splits.items():
         if not split.rows:
             rejected = sum(split.rejected.values())
+            reasons = sum((split.rejected for split in splits.values()), Counter())
+            todo = "Read more rows."
+            if reasons:
+                todo += f" Most are rejected for: {reasons.most_common(1)[0][0]}."
             raise refuse(
                 _responsible(split_config, limit, where),
                 f"no usable row for {name} ({rejected} rejected)",
                 f"at least one in each of {', '.join(splits)}",
-                "Read more rows.",
+                todo,
             )
 
     # Without a label, the scores of a needed split would be those of another task. A further test

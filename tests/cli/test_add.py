@@ -366,7 +366,7 @@ def test_a_text_without_labels_says_how_to_name_them(project, seqline) -> None:
         (None, ["x.csv"], "FILE: got x.csv; expected a file or folder"),
         (b"", ["x.csv"], "x.csv: got an empty file; expected at least one line"),
         (b"en,fr\ncaf\xe9,b\n", ["x.csv"], "x.csv: got byte 0xe9 at offset 9, line 2; expected"),
-        (b"en,fr\n", ["x.csv"], "x.csv: got no usable row (0 rejected); expected at least one."),
+        (b"en,fr\n", ["x.csv"], "x.csv: got no row; expected one row at least, below the heading."),
         (b"en,fr\na\n", ["x.csv"], "got no usable row (1 × columns: 1, expected 2); expected"),
         (b"en,fr\na,b\n", ["x.csv", "--text", "text"], "got the columns en, fr; expected one call"),
         (b"en,fr\na,b\n", ["x.csv", "--text", "en", "--target", "fr"], "columns: got target, text"),

@@ -80,6 +80,7 @@ def written(pairs: list[tuple[str, str]], separator: str, ending: str) -> str:
     st.sampled_from(["\n", "\r\n"]),
 )
 def test_csv_is_read_as_it_was_written(tmp_path_factory, pairs, separator, ending):
+    pairs = [("first", "premier"), *pairs]
     folder = tmp_path_factory.mktemp("csv")
     data = "\ufeff" + written(pairs, separator, ending)
     (folder / "a.csv").write_text(data, encoding="utf-8", newline="")
@@ -94,6 +95,7 @@ def test_csv_is_read_as_it_was_written(tmp_path_factory, pairs, separator, endin
 @settings(max_examples=40)
 @given(st.lists(st.tuples(PLAIN, PLAIN), min_size=1, max_size=8))
 def test_csv_is_read_as_pandas_reads_it(tmp_path_factory, pairs):
+    pairs = [("first", "premier"), *pairs]
     folder = tmp_path_factory.mktemp("pandas")
     (folder / "a.csv").write_text(written(pairs, ",", "\n"), encoding="utf-8")
     table = pd.read_csv(folder / "a.csv", dtype=str, keep_default_na=False)
@@ -107,6 +109,7 @@ def test_csv_is_read_as_pandas_reads_it(tmp_path_factory, pairs):
 @given(st.lists(st.tuples(st.text("ab \"'", max_size=6), PLAIN), min_size=1, max_size=8))
 def test_a_tab_always_separates_and_a_quotation_mark_is_a_character(tmp_path_factory, pairs):
     folder = tmp_path_factory.mktemp("tsv")
+    pairs = [("first", "premier"), *pairs]
     lines = ["fr\ten", *(f"{fr}\t{en}" for en, fr in pairs)]
     (folder / "a.tsv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     rows = read(tsv, folder, PAIR)

@@ -33,28 +33,37 @@ def rows(
 
     Columns with names are found in the heading, the first line that is not blank. Numbers, from 0,
     are for a file without a heading. A row needs as many cells as the first line; any other is a
-    reject. UserError for a column that is not there, and as `read_lines`."""
+    reject. UserError for a column that is not there, for a heading without rows, and as
+    `read_lines`."""
     path = str(folder / name)
     order = [columns[part] for part in parts(columns)]
     places: list[int] = []
     width = 0
+    count = 0
     for cells, text in _parsed(folder, name, separator, quotes):
         if cells is not None and not any(cell.strip() for cell in cells):
             yield Row([""])
-        elif not places:
+            continue
+
+        if not places:
             if cells is None:
                 todo = "Correct the line, or set another `format`."
                 raise refuse(path, f"a first line with {_UNREADABLE}", "the columns", todo)
             places = _places(path, order, cells)
             width = len(cells)
-            if isinstance(order[0], int):
-                yield Row([cells[place] for place in places])
-        elif cells is None:
+            if isinstance(order[0], str):
+                continue  # the heading
+
+        count += 1
+        if cells is None:
             yield Row([text], _UNREADABLE)
         elif len(cells) != width:
             yield Row([text], f"columns: {len(cells)}, expected {width}")
         else:
             yield Row([cells[place] for place in places])
+
+    if not count:
+        raise refuse(path, "no row", "one row at least, below the heading", "Name another file.")
 
 
 def _places(path: str, order: list[str | int], cells: list[str]) -> list[int]:
