@@ -102,13 +102,14 @@ class Case:
     def model(self) -> Any:
         """A new model in evaluation mode, without the symmetry of its beginning: fitted, or with
         noise on its weights. Zeros and ones would hide a wrong one."""
-        model = self.build()
-        if self.is_fitted:
-            train, valid, _ = self.kind.training(model)
-            model.fit(train, valid, _SEED)
-            return model
-        add_noise(model)
-        return model.requires_grad_(False)
+        with torch.inference_mode(False):  # a check may be without gradients
+            model = self.build()
+            if self.is_fitted:
+                train, valid, _ = self.kind.training(model)
+                model.fit(train, valid, _SEED)
+                return model
+            add_noise(model)
+            return model.requires_grad_(False)
 
     def metadata(self) -> dict[str, Any]:
         """What `config.json` of a saved model has to say."""

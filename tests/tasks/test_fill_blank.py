@@ -62,23 +62,6 @@ def test_word_state_combines_left_and_right_context(model: Any) -> None:
         torch.testing.assert_close(found_1WH[0, t], want, atol=1e-5, rtol=1e-4)
 
 
-@torch.inference_mode()
-def test_a_word_is_not_seen_by_its_own_guess_and_by_every_other(model: Any) -> None:
-    before = model.hidden(*row_of(4, 5, 6, 7))[0]
-    after = model.hidden(*row_of(4, 5, 9, 7))[0]
-    assert torch.equal(before[2], after[2])
-    for other in (0, 1, 3):
-        assert not torch.allclose(before[other], after[other])
-
-
-@torch.inference_mode()
-def test_padding_and_batch_mates_do_not_change_a_pseudo_likelihood(model: Any) -> None:
-    alone, count = fill_blank.likelihood(model, texts([[4, 5, 6]]), CPU)
-    beside, counts = fill_blank.likelihood(model, texts([[4, 5, 6], [7] * 13, [], [8]]), CPU)
-    assert beside[0] == pytest.approx(alone[0], abs=1e-4)
-    assert (count.tolist(), counts.tolist(), beside[2]) == ([3], [3, 13, 0, 1], 0.0)
-
-
 def train(model: nn.Module, table: pa.Table, work: Path, epochs: int) -> None:
     fit(
         model,
