@@ -592,7 +592,8 @@ def test_a_time_that_is_none_or_too_long_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "command", [["no-such"], [], ["translate"], ["check", "--nonsense"], ["compare", "lstm"]]
+    "command",
+    [["no-such"], [], ["translate", "a", "b"], ["check", "--nonsense"], ["compare", "lstm"]],
 )
 def test_a_command_line_that_makes_no_sense_is_refused_in_one_line(
     command: list[str], project, seqline
