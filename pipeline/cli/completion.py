@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 HELP = "print the completion script of a shell: bash, zsh or fish"
 _SHELLS = ("bash", "zsh", "fish")
@@ -39,26 +40,39 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 
     import shtab
 
-    from pipeline.cli import make_parser
+    from pipeline.cli import COMMANDS, make_parser
 
     parser = make_parser()
-    _mark(parser)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, subparser in action.choices.items():
+                subparser.description = COMMANDS[name].HELP  # shells list it beside the name
+                _mark(subparser)
     print(shtab.complete(parser, arguments.shell))
 
 
 def _mark(parser: argparse.ArgumentParser) -> None:
-    """Tell shtab which arguments of the parser, and of its subcommands, are names or files."""
+    """Tell shtab which arguments of the parser are names or files."""
     import shtab
 
     for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for subparser in action.choices.values():
-                _mark(subparser)
-        elif action.dest in _NAMES:
-            command = f"seqline completion --names {_NAMES[action.dest]} 2>/dev/null"
-            action.complete = shtab.cmd(command)  # type: ignore[attr-defined]
+        if action.dest in _NAMES:
+            action.complete = _names(_NAMES[action.dest])  # type: ignore[attr-defined]
         elif action.type is Path:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
+
+
+def _names(kind: str) -> dict[str, Any]:
+    """Return shtab's completion by names of this kind, which depend on the present folder."""
+    import shtab
+
+    command = f"seqline completion --names {kind} 2>/dev/null"
+    by_shell: dict[str, Any] = dict(shtab.cmd(command))
+    # shtab would run the command once, when zsh loads the script.
+    function = f"_seqline_names_{kind}"
+    definition = f"{function}() {{ compadd -- $({command}) }}"
+    preamble = by_shell["preamble"] | {"zsh": definition}
+    return by_shell | {"zsh": function, "preamble": preamble}
 
 
 def _project_names(root: Path, kind: str) -> list[str]:
