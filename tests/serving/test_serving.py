@@ -280,7 +280,7 @@ def test_a_loaded_version_gives_no_more_answers_than_its_limit(
         answers(["the cat sleeps ."], {"n_best": n_best})
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", trained_project.RUNS)
 def test_mlflow_refuses_params_with_unknown_names(run: str, project: Path) -> None:
     answers = loaded(f"{NAMES[run]}/1")
     line = r"^params: got the unknown name 'nbest'; expected (one of|no params)"
