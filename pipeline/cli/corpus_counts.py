@@ -1,7 +1,6 @@
 """Counts of a corpus that need no stage: rows, words, labels and rejects."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -72,8 +71,7 @@ def count(reader: ModuleType, read: Any, raw: Path, text: tokens.Text) -> Counts
                 counts.letters[side] += _count(normal, _LETTER)
                 counts.spaceless_letters[side] += _count(normal, _SPACELESS)
         if len(counts.samples) < _SAMPLES and lengths:
-            counts.samples += list(_samples(usable, next(iter(lengths.values()))[-1]))
-            del counts.samples[_SAMPLES:]
+            _add_samples(usable, next(iter(lengths.values()))[-1], counts.samples)
     counts.lengths = {side: np.concatenate(parts) for side, parts in lengths.items()}
     return counts
 
@@ -95,7 +93,14 @@ def _count(texts: pa.StringArray, pattern: str) -> int:
     return pc.sum(pc.count_substring_regex(texts, pattern)).as_py() or 0
 
 
-def _samples(batch: pa.RecordBatch, sizes: NDArray[np.int32]) -> Iterator[dict[str, str]]:
+def _add_samples(
+    batch: pa.RecordBatch, sizes: NDArray[np.int32], samples: list[dict[str, str]]
+) -> None:
+    """Add rows of a usual length, each with another text, until there are `_SAMPLES`."""
     names = [name for name in (*_SIDES, "label") if name in batch.schema.names]
-    for row in np.flatnonzero(np.isin(sizes, _SAMPLE_TOKENS))[:_SAMPLES].tolist():
-        yield {name: " ".join(batch[name][row].as_py().split()) for name in names}
+    for row in np.flatnonzero(np.isin(sizes, _SAMPLE_TOKENS)).tolist():
+        sample = {name: " ".join(batch[name][row].as_py().split()) for name in names}
+        if all(sample[names[0]] != other[names[0]] for other in samples):
+            samples.append(sample)
+        if len(samples) == _SAMPLES:
+            return

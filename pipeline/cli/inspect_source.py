@@ -38,6 +38,10 @@ _SPLITS = {
     "valid": ("valid", "validation", "val", "dev", "development"),
     "test": ("test", "testing"),
 }
+_POLARITY = {"positive": ("pos", "positive"), "negative": ("neg", "negative")}
+_ABOUT = frozenset(
+    ["readme", "license", "licence", "about", "citation", "notice", "changelog", "copying"]
+)
 _SOURCE, _TARGET = ("source", "src"), ("target", "tgt", "trg")
 _TEXT = (
     *("text", "sentence", "review", "comment", "content", "body", "message", "tweet", "document"),
@@ -89,12 +93,13 @@ def guess(folder: Path, names: Sequence[str], columns: dict[str, str]) -> Guess:
     """Guess how the files of `folder` are read. `columns`: those that the user named, by part.
 
     UserError if it cannot be guessed, with the choices."""
+    everything, names = names, [name for name in names if not _ABOUT & set(_words(name))] or names
     formats = {name: _ENDINGS.get(Path(name).suffix.lower()) for name in names}
     tables = Counter(kind for kind in formats.values() if kind)
     if tables:
         chosen = tables.most_common(1)[0][0]
         files = [name for name in names if formats[name] == chosen]
-        return _table(folder, chosen, files, names, columns)
+        return _table(folder, chosen, files, everything, columns)
 
     parallel = _parallel(names)
     if parallel and not columns:
@@ -102,12 +107,23 @@ def guess(folder: Path, names: Sequence[str], columns: dict[str, str]) -> Guess:
         read, notes = _splits(sorted(pairs))
         named = {split: _sides(stems, pairs, languages) for split, stems in read.items()}
         taken = [name for pair in pairs.values() for name in pair.values()]
-        notes += [*_ignored(names, taken), f"translation from {languages[0]} to {languages[1]}"]
+        notes += [
+            *_ignored(everything, taken),
+            f"translation from {languages[0]} to {languages[1]}",
+        ]
         return Guess("parallel_text", {"files": named}, (), notes)
 
     if columns or _has_tabs(folder, names[0]):
-        return _table(folder, "tsv", list(names), names, columns)
+        return _table(folder, "tsv", list(names), everything, columns)
     texts, notes = _splits(names)
+    notes += _ignored(everything, names)
+    labels = {name: _label(name) for name in names}
+    if set(labels.values()) == set(_POLARITY):
+        labelled = {
+            split: {label: [name for name in files if labels[name] == label] for label in _POLARITY}
+            for split, files in texts.items()
+        }
+        return Guess("labelled_lines", {"files": labelled}, (), notes)
     return Guess("text_lines", {"files": texts, "benchmarks": None}, (), notes)
 
 
@@ -147,8 +163,8 @@ def _splits(names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     are of no split."""
     by_split: dict[str, list[str]] = {}
     for name in names:
-        words = re.split("[^a-z]+", name.lower())
-        split = next((split for split, known in _SPLITS.items() if set(known) & set(words)), "all")
+        words = set(_words(name))
+        split = next((split for split, known in _SPLITS.items() if words & set(known)), "all")
         by_split.setdefault(split, []).append(name)
 
     notes = []
@@ -188,6 +204,17 @@ def _sides(
 ) -> dict[str, list[str]]:
     sides = zip(("source", "target"), languages, strict=True)
     return {side: [files[stem][language] for stem in stems] for side, language in sides}
+
+
+def _words(name: str) -> list[str]:
+    return re.split("[^a-z]+", name.lower())
+
+
+def _label(name: str) -> str | None:
+    """The label that the words of a file's name are; None if they are none, or both."""
+    words = set(_words(name))
+    found = [label for label, known in _POLARITY.items() if words & set(known)]
+    return found[0] if len(found) == 1 else None
 
 
 def _parts(cells: Sequence[str]) -> dict[str, Any]:

@@ -232,6 +232,20 @@ def text(folder: Path) -> str:
     return "x.txt"
 
 
+def text_with_remarks(folder: Path) -> str:
+    with zipfile.ZipFile(folder / "x.zip", "w") as archive:
+        archive.writestr("_about.txt", "Where it comes from.\n")
+        archive.writestr("fra.txt", "It was a dark night .\n\nThe rain fell .\n")
+    return "x.zip"
+
+
+def opinions(folder: Path) -> str:
+    (folder / "x").mkdir()
+    for name in ("rt.pos", "rt.neg"):
+        (folder / "x" / name).write_text("a fine film indeed\n" * 9)
+    return "x"
+
+
 def chinese(folder: Path) -> str:
     (folder / "x.csv").write_text("zh,en\n" + "我们都喜欢读书。,we all like reading .\n" * 20)
     return "x.csv"
@@ -302,6 +316,18 @@ GUESSES: dict[Make, tuple[str, dict[str, Any], Any, str]] = {
     text: (
         "text_lines",
         {"files": {"all": ["x.txt"]}, "benchmarks": None},
+        {"method": "contiguous", "valid": 0.1, "test": 0.1},
+        "word",
+    ),
+    text_with_remarks: (
+        "text_lines",
+        {"files": {"all": ["fra.txt"]}, "benchmarks": None},
+        {"method": "contiguous", "valid": 0.1, "test": 0.1},
+        "word",
+    ),
+    opinions: (
+        "labelled_lines",
+        {"files": {"all": {"positive": ["rt.pos"], "negative": ["rt.neg"]}}},
         {"method": "contiguous", "valid": 0.1, "test": 0.1},
         "word",
     ),
