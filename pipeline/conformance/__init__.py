@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Fitted, Sizes, Spelled
 from pipeline.core import config
-from pipeline.core.errors import describe_error
+from pipeline.core.errors import UserError, describe_error, refuse
 from pipeline.training import checkpoint
 
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ class Kind(Protocol):
     """A module of `tasks` for one task, with its name."""
 
     SIZES: Sizes
-    CHECKS: tuple[Check, ...]
+    CHECKS: tuple[Check, ...]  # that of shapes is the first
     OPTIM: dict[str, Any]  # as ADAM
     RATES: tuple[float, ...]  # learning rates, tried in this order until the task is learnt
     EPOCHS: int
@@ -79,9 +79,14 @@ class Case:
         return cast(Kind, module)
 
     @property
+    def module(self) -> Any:
+        """The family's module; UserError if it cannot be imported."""
+        return load_family(self.family)
+
+    @property
     def model_class(self) -> Any:
         """The family's class `Model`."""
-        return config.named_module("pipeline.models", self.family, "family").Model
+        return self.module.Model
 
     @property
     def is_fitted(self) -> bool:
@@ -135,12 +140,24 @@ class Finding:
     detail: str
 
 
+def load_family(family: str) -> Any:
+    """Import a family's module; UserError, with the line, for an error in it."""
+    try:
+        return config.named_module("pipeline.models", family, "FAMILY")
+    except UserError:
+        raise
+    except Exception as error:
+        problem = f"{family}.py, with {type(error).__name__}: {describe_error(error)}"
+        expected = "a module that can be imported"
+        raise refuse("FAMILY", problem + _place(error), expected) from error
+
+
 def examine(case: Case) -> Iterator[Finding]:
     """Run the checks, one after the other."""
     from pipeline.conformance import common
 
     blocked = False
-    for check in (*common.BASIC, *case.kind.CHECKS, *common.FURTHER):
+    for check in common.checks(case):
         name = check.__name__.replace("_", " ")
         if blocked:
             yield Finding("skip", name, summary(check))
@@ -149,7 +166,6 @@ def examine(case: Case) -> Iterator[Finding]:
             run_check(check, case)
         except Failed as failure:
             yield Finding("FAIL", name, str(failure))
-            # Without a model of the right methods nothing else can be tried.
             blocked = check in common.BASIC
         else:
             yield Finding("ok", name, summary(check))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.conformance import Case
+from pipeline.conformance import Case, load_family
 from pipeline.core import config, params
 from pipeline.core.errors import refuse
 from pipeline.training import families, init_from
@@ -13,7 +13,7 @@ from pipeline.training import families, init_from
 def find(files: list[Path], family: str, setting: str | None) -> Case:
     """The case of the first run of the family (and the setting) in the params files; UserError if
     there is none."""
-    config.named_module("pipeline.models", family, "FAMILY")
+    load_family(family)
     for file in files:
         content = config.read(file)
         for name, run in content.get("runs", {}).items():
@@ -42,14 +42,14 @@ def of_run(file: Path, name: str) -> Case:
 def of_block(family: str, task: str | None, block: Any) -> Case:
     """The case of a block `model:`; UserError if the task is not given and the model's methods do
     not tell it."""
-    module = config.named_module("pipeline.models", family, "FAMILY")
+    module = load_family(family)
     if not isinstance(block, dict):
         raise refuse("--model", block, "a mapping, such as '{hidden: 32}'")
     if task is not None:
         config.named_module("pipeline.tasks", task, "--task")
         return Case(family=family, task=task, block=block)
 
-    tasks = list(_tasks_of(module.Model))
+    tasks = list(_tasks_of(getattr(module, "Model", object)))
     if len(tasks) != 1:
         names = ", ".join(tasks or config.module_names("pipeline.tasks"))
         got = "methods of several tasks" if tasks else "methods of no task"

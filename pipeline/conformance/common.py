@@ -30,13 +30,14 @@ _BATCHES = 4  # of the gradient
 
 def settings(case: Case) -> None:
     """Config is a frozen dataclass without defaults, and takes the block `model:`."""
-    module = config.named_module("pipeline.models", case.family, "family")
-    for name in ("Config", "Model"):
-        expect(
-            inspect.isclass(getattr(module, name, None)), f"{case.family}.py: got no class {name}."
-        )
+    module = case.module
+    for name, kind in (("Config", "a frozen dataclass"), ("Model", "a torch module")):
+        is_class = inspect.isclass(getattr(module, name, None))
+        expect(is_class, f"{case.family}.py: got no class {name}; expected {kind} of that name.")
     parameters = getattr(module.Config, "__dataclass_params__", None)
-    expect(parameters is not None and parameters.frozen, "Config: expected a frozen dataclass.")
+    is_frozen = parameters is not None and parameters.frozen
+    decorator = "@dataclass(frozen=True, kw_only=True, slots=True)"
+    expect(is_frozen, f"Config: got a class that can be changed; expected {decorator}.")
     defaults = [
         field.name
         for field in dataclasses.fields(module.Config)
@@ -58,7 +59,9 @@ def methods(case: Case) -> None:
         missing = min((missing_methods(case.model_class, kind) for kind in task.MODELS), key=len)
         raise Failed(f"Model: got no {'; no '.join(missing)}; expected {_names(task.MODELS)}.")
     if task.USES_SEARCH and (missing := missing_methods(case.model_class, Decodable)):
-        raise Failed(f"Model: got no {'; no '.join(missing)}; expected Decodable, for searches.")
+        raise Failed(
+            f"Model: got no {'; no '.join(missing)}; expected contracts.Decodable, for searches."
+        )
 
 
 def missing_methods(model: type, protocol: Any) -> list[str]:
@@ -183,4 +186,10 @@ def _has_gradient(weight: Tensor) -> bool:
 
 
 BASIC: tuple[Check, ...] = (settings, methods)
-FURTHER: tuple[Check, ...] = (repeatable, save_and_load, gradients, learning)
+"""Without them nothing else can be tried."""
+
+
+def checks(case: Case) -> tuple[Check, ...]:
+    """All checks of the case, in an order in which the first fault explains those after it."""
+    shapes, *others = case.kind.CHECKS
+    return (*BASIC, shapes, repeatable, *others, save_and_load, gradients, learning)

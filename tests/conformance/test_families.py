@@ -15,7 +15,7 @@ QUICK = (
 CHECKS = [
     pytest.param(name, check, id=f"{name}: {check.__name__}")
     for name, case in CASES.items()
-    for check in (*common.BASIC, *case.kind.CHECKS, *common.FURTHER)
+    for check in common.checks(case)
     if check is not common.learning
 ]
 

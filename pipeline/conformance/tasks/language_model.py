@@ -17,6 +17,7 @@ from pipeline.conformance import (
     expect_same,
     expect_shape,
     is_trained,
+    log_probs,
 )
 from pipeline.conformance.searches import check_states, check_step
 from pipeline.contracts import EOS, Prompt, Sizes, StreamScorer
@@ -79,14 +80,30 @@ def causality(case: Case) -> None:
     """No token is predicted from itself or from those after it, and each from those before it."""
     model = case.model()
     ids_T = _stream()
-    before = stream_log_probs(model, ids_T)
     changed = ids_T.clone()
     changed[6] = 4 if ids_T[6] == 9 else 9
-    after = stream_log_probs(model, changed)
     todo = "Mask the later positions."
-    expect_same("predictions before a change of token 6", after[:5], before[:5], todo)
-    if not case.is_fitted:
-        expect_different("predictions after it", after[6:8], before[6:8], "Read the tokens before.")
+    what = "predictions before a change of token 6"
+    if isinstance(model, StreamScorer):
+        # Entry t is the probability of token t + 1: that of token 6 itself must be left out.
+        expect_same(what, model.log_probs(changed)[:5], model.log_probs(ids_T)[:5], todo)
+        _check_sum(model, ids_T[:6])
+        return
+
+    with torch.inference_mode():
+        before_TV, after_TV = (
+            log_probs(model, model.hidden(ids[None], None)[0])[0] for ids in (ids_T, changed)
+        )
+    expect_same(what, after_TV[:6], before_TV[:6], todo)
+    expect_different("the prediction after it", after_TV[6], before_TV[6], "Read the last token.")
+
+
+def _check_sum(model: Any, ids_T: Tensor) -> None:
+    """Failed unless the probabilities of all tokens after a stream sum to 1."""
+    streams = (torch.cat([ids_T, torch.tensor([word])]) for word in range(SIZES.target))
+    total = torch.stack([model.log_probs(stream_T)[-1] for stream_T in streams]).exp().sum()
+    todo = "Compute each token's probability from those before it."
+    expect_same("log_probs, the sum over the last token", total, torch.ones_like(total), todo)
 
 
 def windows(case: Case) -> None:
