@@ -95,6 +95,8 @@ MEANINGS = {
     "Similarity.score": "heading of the score",
     "ParallelFiles.source": "files of the source side, in order",
     "ParallelFiles.target": "files of the target side, in the same order",
+    "toy_imbalanced_reviews.positive": "share of reviews that are positive by the rule",
+    "toy_imbalanced_reviews.flipped": "share of labels that are opposite to the rule",
     "labelled_pairs.form": "`tsv`, with the columns' names in the first line, or `jsonl`",
     "labelled_pairs.premise": "column or key of the premise",
     "labelled_pairs.hypothesis": "column or key of the hypothesis",
@@ -226,6 +228,14 @@ def _corpora() -> Iterator[str]:
     ]
     yield f"`builtin`: a `grammar` ({_names(writers)}), and its settings."
     yield _table(grammar.Config, "grammars.Config")
+    common = {field.name for field in dataclasses.fields(grammar.Config)}
+    for name in writers:
+        module = config.named_module("pipeline.grammars", name, name)
+        kind = getattr(module, "Config", grammar.Config)
+        own = [field.name for field in dataclasses.fields(kind) if field.name not in common]
+        if own:
+            yield f"`grammar: {name}` also has these."
+            yield _table(kind, name, keys=own)
     yield "`files`: a list of sections, one for each file."
     yield _table(wanted.Listed)
     yield "`bundle`: the many small files in some folders of a tar, packed as one tar.gz."
