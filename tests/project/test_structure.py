@@ -19,7 +19,7 @@ SHARED = {"contracts", "nn"}
 BLIND = {"models", "tasks", "training", "decoding"}
 JUDGING = {"scoring", "report", "tracking", "promotion"}
 # where models, tasks, training and decoding meet, as in a stage
-MEETING = {"inference", "predictions", "predictor"}
+MEETING = {"inference", "predictions", "predictor", "conformance"}
 DAG = {"dag"}
 TOP = {"cli", "flow", "serving"}
 PYTHON = {"seqline"}  # the Python interface, which nothing else imports
@@ -34,6 +34,7 @@ TORCH = {
     "inference",
     "predictions",
     "predictor",
+    "conformance",
     "cli",
     "stages",
     "seqline",
@@ -210,6 +211,7 @@ def test_modules_are_picked_by_name_in_one_place_only() -> None:
         "pipeline.cli.health_checks",
         "pipeline.dag.stage_server",  # runs any stage
         "pipeline.flow.devices",
+        "pipeline.cli.arguments",  # only reads the installed version
         "seqline._library",  # only looks where a module would come from
     }
 
