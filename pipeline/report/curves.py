@@ -2,15 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from pipeline.core.errors import describe_error, refuse
-from pipeline.report.page import chart
 from pipeline.report.results import TEST, VALID, Group, SettingResults
 from pipeline.report.style import (
     QUIET,
@@ -18,16 +16,14 @@ from pipeline.report.style import (
     hues,
     log_ticks,
     name_lines,
-    open_figure,
     save_figure,
     side_margin,
     upper_first,
 )
-from pipeline.report.svg import tip, to_svg
+from pipeline.report.svg import tip
 
 HISTORY = "history.csv"  # the only file that has rows for every run
 TRAINING = "training.csv"
-PAGE_SIZE = (5.6, 3.4)  # inches, of a figure of the page
 _RANKING = {TEST, VALID}  # of both, by_length.csv has the one that ranks
 
 Rows = list[dict[str, str]]
@@ -69,7 +65,7 @@ def _is_numeric(row: dict[str, str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Curves:
+class Curves:
     """Curves of the settings that are trained in steps: a band of training losses and one of
     validations for each name, and the validation of the weights that each seed kept."""
 
@@ -89,7 +85,7 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
 
     Perplexity is the exponential of a loss per token. For other losses the validation loss itself
     is drawn."""
-    curves = _curves(group, plots)
+    curves = curves_of(group, plots)
     if not curves.names:
         return False
 
@@ -99,46 +95,16 @@ def learning_curves(group: Group, plots: Path, out: Path) -> bool:
         figure.subplots_adjust(
             left=0.06, right=1 - side_margin(curves.names, 9.6), bottom=0.14, top=0.88, wspace=0.16
         )
-        _training_panel(left, curves, hue)
+        training_panel(left, curves, hue)
         left.set_title(training_title(group))
-        _validation_panel(right, curves, hue)
+        validation_panel(right, curves, hue)
         right.set_title(f"Validation {validation_metric(group)}")
-        name_lines(right, _ends(curves.validations), hue)
+        name_lines(right, ends_of(curves.validations), hue)
     return True
 
 
-def learning_curve_charts(group: Group, plots: Path) -> list[str]:
-    """Draw the two panels of `learning_curves` for the page, each with its caption."""
-    curves = _curves(group, plots)
-    if not curves.names:
-        return []
-
-    hue = hues([setting.name for setting in group.settings])
-    names = ", ".join(curves.names)
-    parts = []
-    for key, title, text, panel in (
-        ("loss", training_title(group), "Each line is the mean over the seeds.", _training_panel),
-        (
-            "valid",
-            f"Validation {validation_metric(group)}",
-            "Dots are the weights that each seed kept.",
-            _validation_panel,
-        ),
-    ):
-        with page_figure(curves.names) as (figure, axes):
-            panel(axes, curves, hue)
-            lines = curves.losses if key == "loss" else curves.validations
-            edge = axes.get_xlim()[1]
-            ends = {name: (edge, height) for name, (_, height) in _ends(lines).items()}
-            name_lines(axes, ends, hue)
-            svg = to_svg(figure, f"{key}-{group.key}", f"{title} by step, of {names}")
-        parts.append(
-            chart(svg, f"**{title}** by step. {text} Bands go from the lowest to the highest seed.")
-        )
-    return parts
-
-
-def _curves(group: Group, plots: Path) -> _Curves:
+def curves_of(group: Group, plots: Path) -> Curves:
+    """Read the curves of a group; none of models that are fitted without steps."""
     metric = validation_metric(group)
     bands = {
         setting.name: _band(_of_seeds(setting, plots, HISTORY, f"valid_{metric}"))
@@ -148,9 +114,8 @@ def _curves(group: Group, plots: Path) -> _Curves:
         setting.name: _band(_of_seeds(setting, plots, TRAINING, "train_loss"))
         for setting in group.settings
     }
-    # Models that are fitted without steps have no curve.
     names = [s.name for s in group.settings if bands[s.name].mean and not s.is_fitted]
-    return _Curves(
+    return Curves(
         group,
         {name: losses[name] for name in names},
         {name: bands[name] for name in names},
@@ -158,22 +123,14 @@ def _curves(group: Group, plots: Path) -> _Curves:
     )
 
 
-@contextmanager
-def page_figure(names: Sequence[str]) -> Iterator[tuple[Any, Any]]:
-    """Open a figure for the page, with room for the names of lines; yield it with its axes."""
-    with open_figure(*PAGE_SIZE) as figure:
-        axes = figure.subplots()
-        margin = side_margin(names, PAGE_SIZE[0])
-        figure.subplots_adjust(left=0.1, right=1 - margin, bottom=0.15, top=0.96)
-        yield figure, axes
-
-
-def _training_panel(axes: Any, curves: _Curves, hue: Mapping[str, str]) -> None:
+def training_panel(axes: Any, curves: Curves, hue: Mapping[str, str]) -> None:
+    """Draw the training losses."""
     _lines(axes, curves.losses, hue)
     _step_axis(axes)
 
 
-def _validation_panel(axes: Any, curves: _Curves, hue: Mapping[str, str]) -> None:
+def validation_panel(axes: Any, curves: Curves, hue: Mapping[str, str]) -> None:
+    """Draw the validations, and those of the weights that were kept."""
     bands = curves.validations
     _lines(axes, bands, hue)
     if validation_metric(curves.group) == "perplexity":
@@ -195,7 +152,8 @@ def _validation_panel(axes: Any, curves: _Curves, hue: Mapping[str, str]) -> Non
         )
 
 
-def _ends(bands: "Mapping[str, Band]") -> dict[str, tuple[float, float]]:
+def ends_of(bands: "Mapping[str, Band]") -> dict[str, tuple[float, float]]:
+    """The last point of each mean."""
     return {name: band.mean[-1] for name, band in bands.items() if band.mean}
 
 
@@ -220,7 +178,7 @@ def by_length(group: Group, plots: Path, out: Path) -> bool:
     seed; return False if no setting has more than one bucket.
 
     The background of lengths beyond those of the test split is shaded."""
-    rows = _rows_by_length(group, plots)
+    rows = rows_by_length(group, plots)
     if not rows:
         return False
 
@@ -228,30 +186,17 @@ def by_length(group: Group, plots: Path, out: Path) -> bool:
     with save_figure(out, 7.4, 4.0) as figure:
         axes = figure.subplots()
         figure.subplots_adjust(left=0.075, right=1 - side_margin(names, 7.4), bottom=0.13, top=0.88)
-        _length_panel(axes, group, rows)
-        axes.set_title(_length_title(group))
+        length_panel(axes, group, rows)
+        axes.set_title(length_title(group))
     return True
 
 
-def by_length_charts(group: Group, plots: Path) -> list[str]:
-    """Draw `by_length` for the page, with its caption."""
-    rows = _rows_by_length(group, plots)
-    if not rows:
-        return []
-    title = _length_title(group)
-    with page_figure(list(rows)) as (figure, axes):
-        _length_panel(axes, group, rows)
-        svg = to_svg(figure, f"length-{group.key}", f"{title}, of {', '.join(rows)}")
-    text = "Bands go from the lowest to the highest seed; bars of single runs are intervals."
-    hollow = "Hollow marks are further splits."
-    return [chart(svg, f"**{title}** ({group.task.length}). {text} {hollow}")]
-
-
-def _length_title(group: Group) -> str:
+def length_title(group: Group) -> str:
+    """The title of scores by length."""
     return upper_first(f"{group.task.main_name} by {group.task.divided_by}")
 
 
-def _rows_by_length(group: Group, plots: Path) -> dict[str, list[Rows]]:
+def rows_by_length(group: Group, plots: Path) -> dict[str, list[Rows]]:
     """The tables of each setting's seeds; none if no setting has more than one bucket."""
     rows = {
         setting.name: [read(plots / result.name / "by_length.csv") for result in setting.results]
@@ -260,7 +205,8 @@ def _rows_by_length(group: Group, plots: Path) -> dict[str, list[Rows]]:
     return rows if any(len(of_seeds[0]) > 1 for of_seeds in rows.values()) else {}
 
 
-def _length_panel(axes: Any, group: Group, rows_by_setting: Mapping[str, list[Rows]]) -> None:
+def length_panel(axes: Any, group: Group, rows_by_setting: Mapping[str, list[Rows]]) -> None:
+    """Draw the scores by length."""
     task = group.task
     hue = hues(list(rows_by_setting))
     ends = {}

@@ -6,11 +6,10 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from pipeline.core import tables
-from pipeline.report import attention, confusion, curves, vectors
+from pipeline.report import attention, confusion, curve_charts, curves, vectors
 from pipeline.report.document import Details, PageOnly, Paragraph
 from pipeline.report.page import chart, scrollable, side_by_side
 from pipeline.report.results import Group, Result
-from pipeline.report.style import upper_first
 
 _CONFUSION = (
     "Percent of the rows with a true label (rows) that get a predicted label (columns), over all "
@@ -26,10 +25,8 @@ _ATTENTION = (
 def details(group: Group, plots: Path, scores: Path, predictions: Path) -> list[Details]:
     """The parts that apply to the group."""
     parts = {
-        "Learning curves": curves.learning_curve_charts(group, plots),
-        upper_first(f"{group.task.main_name} by {group.task.divided_by}"): (
-            curves.by_length_charts(group, plots)
-        ),
+        "Learning curves": curve_charts.learning_curve_charts(group, plots),
+        curves.length_title(group): (curve_charts.by_length_charts(group, plots)),
         "Word vectors": [
             figure
             for setting in group.settings

@@ -6,7 +6,8 @@ from statistics import mean
 from typing import Any
 
 from pipeline.report import cells, overview
-from pipeline.report.curves import HISTORY, PAGE_SIZE, read
+from pipeline.report.curve_charts import PAGE_SIZE
+from pipeline.report.curves import HISTORY, read
 from pipeline.report.document import PageOnly
 from pipeline.report.page import chart, side_by_side
 from pipeline.report.results import Group, SettingResults
@@ -21,10 +22,19 @@ from pipeline.report.style import (
 from pipeline.report.svg import tip, to_svg
 
 _WIDE_RANGE = 8  # scores that differ by such a factor are drawn on a logarithmic scale
-
+_NEAR = 0.15  # share of the height from which on a point is not near a line
 _LETTER_WIDTH = 5.6  # points, of the names beside the marks
 # Offsets of a name from its mark, its alignment, and the share of its width left of its anchor.
-_PLACES = ((8, 0, "left", 0), (-8, 0, "right", 1), (0, 11, "center", 0.5), (0, -11, "center", 0.5))
+_PLACES = (
+    (8, 0, "left", 0),
+    (-8, 0, "right", 1),
+    (0, 11, "center", 0.5),
+    (0, -11, "center", 0.5),
+    (4, 11, "right", 1),
+    (4, -11, "right", 1),
+    (-4, 11, "left", 0),
+    (-4, -11, "left", 0),
+)
 
 Box = tuple[float, float, float, float]
 Cost = Callable[[SettingResults, Path], float | None]
@@ -110,7 +120,7 @@ def _draw(group: Group, costs: Mapping[str, float], name: str, title: str, axis:
         _scale(group, axes, list(costs.values()), [score for of in values.values() for score in of])
         axes.set_xlabel(axis)
         points = {name: (costs[name], mean(scores)) for name, scores in values.items()}
-        _name_points(axes, points, hue, _limit_line(group, axes))
+        _name_points(axes, points, hue, _limit_line(group, axes, list(points.values())))
         description = f"{title}: " + "; ".join(descriptions.values())
         return to_svg(figure, name, description)
 
@@ -140,13 +150,8 @@ def _name_points(
     left, right = axes.bbox.x0 * scale, axes.bbox.x1 * scale
     for name, (x, y) in centre.items():
         width = _LETTER_WIDTH * len(name)
-        for dx, dy, align in (
-            (8, 0, "left"),
-            (-8, 0, "right"),
-            (0, 11, "center"),
-            (0, -11, "center"),
-        ):
-            start = x + dx - width * {"left": 0, "right": 1, "center": 0.5}[align]
+        for dx, dy, align, share in _PLACES:
+            start = x + dx - width * share
             box = (start, y + dy - 5, start + width, y + dy + 5)
             is_free = left <= box[0] and box[2] <= right
             if is_free and not any(_overlap(box, other) for other in taken):
@@ -174,27 +179,35 @@ def _overlap(first: Box, second: Box) -> bool:
     )
 
 
-def _limit_line(group: Group, axes: Any) -> list[Box]:
-    """Draw a dotted line at the best score that can be expected, if it is known; return the box of
-    its label."""
+def _limit_line(group: Group, axes: Any, points: Sequence[tuple[float, float]]) -> list[Box]:
+    """Draw a dotted line at the best score that can be expected, if it is known, with a label on
+    the side where fewer points are near; return the label's box."""
     value = overview.limit(group)
     if value is None:
         return []
-    label = f"limit {group.task.form.format(value)}"
-    # The label is on the side of the line that scores can be on.
-    offset, align = (-3, "top") if group.task.higher_is_better else (3, "bottom")
     axes.axhline(value, color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
+    to_share = (axes.transData + axes.transAxes.inverted()).transform
+    level = to_share((1, value))[1]
+    near = [x for x, y in map(to_share, points) if abs(y - level) < _NEAR]
+    is_left = sum(x < 1 / 3 for x in near) <= sum(x > 2 / 3 for x in near)
+
+    # The label is below a line that no score is above, and above a line that none is below.
+    label = f"limit {group.task.form.format(value)}"
+    offset, align = (-3, "top") if group.task.higher_is_better else (3, "bottom")
     axes.annotate(
         label,
-        (0, value),
-        (3, offset),
+        (0 if is_left else 1, value),
+        (3 if is_left else -3, offset),
         ("axes fraction", "data"),
         "offset points",
         color=QUIET,
         fontsize=8.5,
+        ha="left" if is_left else "right",
         va=align,
     )
     scale = 72 / axes.figure.dpi
-    left, height = axes.bbox.x0 * scale, axes.transData.transform((1, value))[1] * scale
-    bottom = height + offset - (10 if align == "top" else 0)
-    return [(left, bottom, left + 3 + _LETTER_WIDTH * len(label), bottom + 10)]
+    width = _LETTER_WIDTH * len(label) + 3
+    left = axes.bbox.x0 * scale if is_left else axes.bbox.x1 * scale - width
+    bottom = axes.transData.transform((1, value))[1] * scale + offset
+    bottom -= 10 if align == "top" else 0
+    return [(left, bottom, left + width, bottom + 10)]

@@ -23,6 +23,12 @@ OTHER = "#a3abb3"  # from the ninth run on
 _LINE_HEIGHT = 13.0  # points between the names of two lines
 
 _MOST_TICKS = 8  # of a logarithmic axis
+_TICK_STEPS = (
+    (1, 2, 5),
+    (1, 1.5, 2, 3, 4, 5, 7),
+    (1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+    tuple(1 + i / 5 for i in range(45)),
+)
 
 _SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # bundled with matplotlib, so the same on all machines
@@ -89,7 +95,7 @@ def log_ticks(axis: Any, values: Sequence[float]) -> None:
     """Set ticks of a logarithmic axis at round numbers within the data: 1, 2, 5, 10, 20, 50, ...,
     and finer steps if those give fewer than three; of too many, leave some out."""
     low, high = min(values), max(values)
-    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(1 + i / 5 for i in range(45))):
+    for steps in _TICK_STEPS:
         ticks = [
             s * 10**e
             for e in range(-6, 16)
