@@ -20,12 +20,13 @@ from pipeline.core.git import run_git
 from pipeline.core.params import compute as compute_of
 from pipeline.dag import paths, project, repair
 from pipeline.text import shards
-from pipeline.tracking import describe
+from pipeline.tracking import describe, spools
 
 _GIGABYTE = 10**9
 _LITTLE_GIGABYTES = 5
 _COMMAND_TIMEOUT = 120  # seconds
 _STORE_TIMEOUT = 5  # seconds
+_SHOWN_NAMES = 3
 _YET_TO_COME = "created at the first training or `seqline sync`"
 
 
@@ -52,6 +53,7 @@ def run_checks(root: Path) -> list[Finding]:
         cache,
         lock,
         store,
+        trainings,
         mirror,
         cluster,
         prefect,
@@ -227,6 +229,17 @@ def store(root: Path) -> Finding:
     except sqlite3.Error as error:
         return Finding("FAIL", "store", f"{file}: {error}")
     return Finding("ok", "store", f"{file.name} with {runs} runs")
+
+
+def trainings(root: Path) -> Finding:
+    """Trainings of which MLflow lacks something, as on a busy machine, or without its server."""
+    left = spools.pending(root)
+    if not left:
+        return Finding("ok", "trainings", "MLflow has all of them")
+    names = ", ".join(spool.header["run"] for spool in left[:_SHOWN_NAMES])
+    more = ", ..." if len(left) > _SHOWN_NAMES else ""
+    detail = f"{len(left)} not all in MLflow ({names}{more}): run `seqline sync`"
+    return Finding("warn", "trainings", detail)
 
 
 def _server(uri: str) -> Finding:
