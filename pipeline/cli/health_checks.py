@@ -22,13 +22,14 @@ from pipeline.core.locks import owner
 from pipeline.core.params import compute as compute_of
 from pipeline.dag import paths, project, repair, run_settings
 from pipeline.text import shards
-from pipeline.tracking import describe
+from pipeline.tracking import describe, spools
 
 _GIGABYTE = 10**9
 _LITTLE_GIGABYTES = 5
 _COMMAND_TIMEOUT = 120  # seconds
 _STORE_TIMEOUT = 5  # seconds
 _SHOWN_STAGES = 5
+_SHOWN_NAMES = 3
 _YET_TO_COME = "created at the first training or `seqline sync`"
 
 
@@ -58,6 +59,7 @@ def run_checks(root: Path) -> Iterator[Finding]:
         params,
         abandoned_outputs,
         store,
+        trainings,
         mirror,
         cluster,
         prefect,
@@ -279,6 +281,17 @@ def store(root: Path) -> Finding:
         todo = "Move the file away; `seqline sync` makes a new one from DVC's outputs."
         return Finding("FAIL", "store", f"{file}: {error}", todo)
     return Finding("ok", "store", f"{file.name} with {runs} runs")
+
+
+def trainings(root: Path) -> Finding:
+    """Trainings of which MLflow lacks something, as on a busy machine, or without its server."""
+    left = spools.pending(root)
+    if not left:
+        return Finding("ok", "trainings", "MLflow has all of them")
+    names = ", ".join(spool.header["run"] for spool in left[:_SHOWN_NAMES])
+    more = ", ..." if len(left) > _SHOWN_NAMES else ""
+    detail = f"{len(left)} not all in MLflow ({names}{more})"
+    return Finding("warn", "trainings", detail, "Run `seqline sync`.")
 
 
 def _server(uri: str) -> Finding:

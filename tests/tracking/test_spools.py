@@ -24,6 +24,7 @@ from tracking_project import (
 )
 
 from pipeline import tracking
+from pipeline.cli import health_checks
 from pipeline.core.locks import try_lock
 from pipeline.tracking import follower, live_log, mlflow_store, run_lock, spools
 
@@ -206,6 +207,16 @@ def test_a_damaged_spool_is_passed_over_by_sync(content: bytes, project: Path) -
     path.write_bytes(content)
     assert "lstm: recorded" in tracking.sync(project)
     assert path.read_bytes() == content
+
+
+def test_doctor_names_the_trainings_that_mlflow_lacks(project: Path, clock: Clock) -> None:
+    assert health_checks.trainings(project).state == "ok"
+    train(project, clock, 3)
+    finding = health_checks.trainings(project)
+    assert finding.state == "warn"
+    assert finding.detail == "1 not all in MLflow (lstm): run `seqline sync`"
+    tracking.sync(project)
+    assert health_checks.trainings(project).state == "ok"
 
 
 def watch_of(root: Path, lines: Any) -> follower.Watch:
