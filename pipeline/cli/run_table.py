@@ -24,8 +24,10 @@ _NONE = "–"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRow:
-    """A run of params.yaml. `score` is the one that ranks, called `metric`, on the `split`; None if
-    the run is not evaluated; `decimals` are shown. `champion`: the number of its version that is champion, or None."""
+    """A run of params.yaml.
+
+    `score` is the one that ranks, called `metric`, on the `split`, shown with `decimals`; None if
+    the run is not evaluated. `champion`: the number of its version that is champion, or None."""
 
     run: str
     setting: str
