@@ -16,6 +16,7 @@ from pipeline.cli import (
     claims,
     classify,
     compare,
+    demo,
     doctor,
     fill,
     generate,
@@ -83,6 +84,7 @@ COMMANDS: dict[str, Command] = {
     "fill": fill,
     "neighbours": neighbours,
     "analogy": analogy,
+    "demo": demo,
 }
 
 
