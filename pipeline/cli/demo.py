@@ -66,16 +66,21 @@ def panels(root: Path) -> "list[Panel]":
 
 
 def _runs(root: Path, rows: "list[RunRow]") -> "tuple[DemoRun, ...]":
-    """The best run of each setting that reads text, the best setting first."""
+    """The best run of each setting on validation data, if it reads text; the best setting first."""
     from pipeline.cli import chosen_run
     from pipeline.predictor import vocabulary
     from pipeline.serving.demo import DemoRun
 
-    best: dict[str, RunRow] = {}
-    for row in sorted(rows, key=_rank):
-        best.setdefault(row.setting, row)
+    by_setting: dict[str, list[RunRow]] = {}
+    for row in rows:
+        by_setting.setdefault(row.setting, []).append(row)
+    best = []
+    for seeds in by_setting.values():
+        name = chosen_run.best_run(root, [row.run for row in seeds])
+        best.append(next(row for row in seeds if row.run == name))
+
     runs = []
-    for row in best.values():
+    for row in sorted(best, key=_rank):
         files = chosen_run.choose(root, row.run, "demo").files
         score = ""
         if row.score is not None:

@@ -55,6 +55,8 @@ function showCorpora() {
 }
 
 function showPanel() {
+  pending?.abort();
+  pending = null;
   const chosen = panel();
   const [, label, hint] = TITLES[chosen.command];
   $("text-label").textContent = chosen.pair ? "Premise" : label;
@@ -74,6 +76,7 @@ function showPanel() {
   write(chosen.examples[0] ?? "");
   clear();
   $("answers").replaceChildren();
+  $("answers").setAttribute("aria-busy", "false");
   for (const id of ["again", "legend"]) $(id).hidden = true;
   $("status").textContent = "";
 }
