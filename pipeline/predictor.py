@@ -5,19 +5,28 @@ checked."""
 
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import torch
 
-from pipeline.contracts import UNK
+from pipeline.contracts import UNK, Attentive
 from pipeline.core import config
 from pipeline.core.errors import refuse
 from pipeline.core.request_text import checked_text
-from pipeline.inference import Prediction, input_codec, load_run
+from pipeline.inference import (
+    AttentionWeights,
+    Prediction,
+    Session,
+    check_time,
+    input_codec,
+    load_run,
+)
 from pipeline.predictions import Filler, Predictor, Row, TrainedRun
 from pipeline.text.blanks import BLANK
-from pipeline.text.encode import Codec, describe
+from pipeline.text.encode import SPACE, Codec, describe
 
 if TYPE_CHECKING:
     from pipeline.predictions.word_vectors import Words
@@ -76,6 +85,15 @@ def open_classifier(
     return classify
 
 
+def open_ranking(run: TrainedRun) -> Callable[[Sequence[str]], list[list[Prediction]]]:
+    """Open a run as a function from texts to all their labels, the most likely first; UserError for
+    another task."""
+    rank: Callable[[Sequence[str]], list[list[Prediction]]] = _open(
+        run, "open_ranking", "a classifier of texts"
+    )
+    return rank
+
+
 def open_filler(run: TrainedRun) -> Filler:
     """Open a run that fills the blanks of texts; UserError for another task."""
     filler: Filler = _open(run, "open_filler", "a model that fills blanks")
@@ -95,6 +113,58 @@ def _open(run: TrainedRun, function: str, kind: str) -> Any:
     if not hasattr(module, function):
         raise refuse("run", f"a model of the task {task}", kind, "Name another run.")
     return getattr(module, function)(run)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """An output of a search, token by token: `tokens` with the probability of each, given the text
+    and the tokens before it. `prompt`: the tokens that a language model continues."""
+
+    text: str
+    prompt: list[str]
+    tokens: list[str]
+    probabilities: list[float]
+    attention: AttentionWeights | None
+
+
+def explain(session: Session, text: str, seed: int | None = None) -> Explanation:
+    """The best output for a text, with the probabilities of its tokens, and the attention weights
+    if the model has any. UserError for a text without tokens. `seed` changes the output of a search
+    that samples."""
+    [ids] = session.source_codec.encode(pa.array([text], pa.string())).to_pylist()
+    if not ids:
+        raise refuse("text", "a text without tokens", "a text with words")
+    check_time()
+    prompt = session.prompt([text])
+    [[best, *_]] = session.run_search(prompt, session.generator(seed))
+
+    check_time()
+    model: Any = session.model
+    probabilities = []
+    with torch.inference_mode():
+        state, last_B = model.begin(prompt)
+        for token in best.ids:
+            log_probs_BV, state = model.step(state, last_B)
+            probabilities.append(float(log_probs_BV[0, token].exp()))
+            last_B = torch.full_like(last_B, token)
+
+    attention = None
+    if isinstance(session.model, Attentive) and best.ids:
+        [attention] = session.attention_weights(prompt, [best])
+    continues = session.continues_prompt
+    return Explanation(
+        session.decode_hypotheses([best])[0].text,
+        _pieces(session.source_codec, ids) if continues else [],
+        _pieces(session.target_codec, best.ids),
+        probabilities,
+        attention,
+    )
+
+
+def _pieces(codec: Codec, ids: Sequence[int]) -> list[str]:
+    """The tokens as pieces of a text, with the spaces between them."""
+    tokens = [token.replace(SPACE, " ") for token in codec.tokens(ids)]
+    return [f" {token}" for token in tokens] if codec.level == "word" else tokens
 
 
 def checked_texts(texts: Sequence[Any]) -> list[str]:

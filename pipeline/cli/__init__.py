@@ -19,6 +19,7 @@ from pipeline.cli import (
     classify,
     compare,
     completion,
+    demo,
     doctor,
     fill,
     generate,
@@ -80,6 +81,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "fill": fill,
         "neighbours": neighbours,
         "analogy": analogy,
+        "demo": demo,
     },
     "history and champions, in MLflow": {
         "ui": ui,

@@ -57,7 +57,7 @@ def version_to_serve(root: Path, what: str) -> str:
     trained = _trained(root, runs)
     if not trained:
         return what
-    version = registry.version_of_run(root, _best(root, trained))
+    version = registry.version_of_run(root, best_run(root, trained))
     print(
         f"seqline: {what} has no champion yet: serving its best run on validation data, "
         f"{version.run}. `seqline promote {version.run}` makes it champion.",
@@ -80,7 +80,7 @@ def _default(root: Path, command: str) -> ChosenRun:
         print(f"seqline: answers by {champion.run}, {why}", file=sys.stderr)
         return _of_version(root, champion)
 
-    best = _best(root, runs)
+    best = best_run(root, runs)
     chosen = _by_name(root, best)
     has_validation = tasks.promotion(chosen.task).validation is not None
     rank = f"the best of {model} on validation data" if has_validation else f"the first of {model}"
@@ -131,12 +131,12 @@ def _only_model(root: Path, command: str, got: str) -> tuple[str, list[str]]:
         expected = f"a trained run that `seqline {command}` can use, and there is none"
         raise refuse("--run", got, expected, "Run `make repro`, or `dvc repro`.")
     if len(trained) > 1:
-        choices = (f"{_best(root, runs)} ({model})" for model, runs in trained.items())
+        choices = (f"{best_run(root, runs)} ({model})" for model, runs in trained.items())
         raise refuse("--run", got, f"one of {', '.join(choices)}, as several corpora fit")
     return next(iter(trained.items()))
 
 
-def _best(root: Path, runs: Sequence[str]) -> str:
+def best_run(root: Path, runs: Sequence[str]) -> str:
     """The best of trained runs of one task and corpus on validation data; the first one if none is
     evaluated."""
     from pipeline.promotion import select

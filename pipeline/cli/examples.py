@@ -79,6 +79,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'seqline generate "once upon a time"',
         'seqline generate "the whales" --seed 7',
     ),
+    "demo": ("seqline demo", "seqline demo --port 8000"),
 }
 
 
