@@ -25,6 +25,7 @@ from pipeline.cli import (
     presets,
     prune,
     run_names,
+    store_checks,
     trained_run,
 )
 from pipeline.core.errors import UserError
@@ -458,7 +459,7 @@ def test_doctor_tells_a_tracking_server_that_is_gone(
     place: str, project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:secret@{place}")
-    finding = health_checks.store(project)
+    finding = store_checks.store(project)
     assert finding.state == "warn"
     assert finding.detail.startswith(f"http://{place}: ")
     assert "secret" not in finding.detail
@@ -486,7 +487,7 @@ def test_doctor_asks_a_tracking_server_as_the_user_it_is_given(
             monkeypatch.setenv(
                 "MLFLOW_TRACKING_URI", f"http://somebody:{password}@127.0.0.1:{server.server_port}"
             )
-            found.append(health_checks.store(project))
+            found.append(store_checks.store(project))
         server.shutdown()
     answers = f"http://127.0.0.1:{server.server_port} answers 200"
     assert found[0] == ("ok", "store", answers, "")
@@ -502,7 +503,7 @@ def test_doctor_fails_for_an_unusable_database(
     uri: str, project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    finding = health_checks.store(project)
+    finding = store_checks.store(project)
     assert finding.state == "FAIL", "no such kind of database"
     assert "secret" not in finding.detail
 
@@ -512,21 +513,21 @@ def test_doctor_counts_the_runs_of_a_database_and_makes_no_table_in_it(
 ) -> None:
     file = project / "other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite+pysqlite:///{file}")
-    assert health_checks.store(project).detail.endswith(
+    assert store_checks.store(project).detail.endswith(
         "(created at the first training or `seqline sync`)"
     )
     with sqlite3.connect(file) as opened:
         assert opened.execute("select * from sqlite_master").fetchall() == []
         opened.execute("create table runs (id)")
         opened.execute("insert into runs values (1)")
-    found = health_checks.store(project)
+    found = store_checks.store(project)
     assert (found.state, found.detail) == ("ok", f"sqlite+pysqlite:///{file} with 1 runs")
 
 
 def test_doctor_tells_a_broken_store(project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (project / "mlflow.db").write_bytes(b"no database")
-    assert health_checks.store(project).state == "FAIL"
+    assert store_checks.store(project).state == "FAIL"
 
 
 NUMBERS = [
