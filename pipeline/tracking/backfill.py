@@ -83,7 +83,7 @@ def _send(root: Path, spool: spools.SpoolInfo) -> str:
     follower has done it after all."""
     with locked_run(root, spool.key):
         present = spools.read(spool.path)
-        if present is None or present.recorded:
+        if present is None:
             return ""
         sender.send_pending(root, present, sender.call_once)
     return f"{spool.header['run']}: curves recorded, which its follower had not"
@@ -149,7 +149,7 @@ def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
         # Search again: another process may have recorded the run before this one had the lock.
         run = mlflow_store.find_run(client, task, key)
         is_new = run is None
-        spool = spools.read(spools.path_of(root, key))
+        spool = spools.find(root, key)
         origin = outputs.origin
         if spool is not None:
             origin = {**origin, **spool.header.get("origin", {}), **spool.header["tags"]}

@@ -6,7 +6,7 @@ for a store that is lost and filled again. No mlflow here.
 
 A spool is JSON lines: a header, `{"active": ms}` of earlier processes of the training, their
 metrics, `{"began": ms}`, `{"step": n, "at": ms, "metrics": {...}}` for each call,
-`{"end": status, "at": ms}`, and `{"recorded": ms}`."""
+and `{"end": status, "at": ms}`."""
 
 import json
 import os
@@ -39,7 +39,6 @@ class SpoolInfo:
     start: int
     active: int
     status: str
-    recorded: bool
 
     @property
     def key(self) -> tuple[str, str]:
@@ -65,8 +64,19 @@ def path_of(root: Path, key: tuple[str, str]) -> Path:
     return _folder(root) / f"{run_lock.file_name(key)}.jsonl"
 
 
+def find(root: Path, key: tuple[str, str]) -> SpoolInfo | None:
+    """The spool of a run's name and digest, or what is kept of it once it is recorded; None if the
+    run was not trained here."""
+    path = path_of(root, key)
+    return read(path) or read(_recorded(path))
+
+
 def _folder(root: Path) -> Path:
     return run_lock.locks(root) / "spools"
+
+
+def _recorded(path: Path) -> Path:
+    return path.parent / "recorded" / path.name
 
 
 def create(path: Path, header: dict[str, Any]) -> None:
@@ -76,12 +86,12 @@ def create(path: Path, header: dict[str, Any]) -> None:
     lines: list[bytes] = []
     began = now()
     start = began
-    earlier = read(path)
+    earlier = read(path) or read(_recorded(path))
     key = (header["run"], header["digest"])
     # After its end it is another training, with the same outcome.
     if earlier is not None and earlier.key == key and earlier.status != "FINISHED":
         start = earlier.start
-        lines = [_line({"active": earlier.active}), *_metrics(path)]
+        lines = [_line({"active": earlier.active}), *_metrics(earlier.path)]
 
     path.parent.mkdir(parents=True, exist_ok=True)
     head = _line({**header, "at": start, "process": str(process_identity.current_process())})
@@ -121,7 +131,7 @@ def read_file(file: BinaryIO, path: Path) -> SpoolInfo | None:
 def _read(path: Path, header: dict[str, Any], lines: Iterable[bytes]) -> SpoolInfo:
     start = int(header["at"])
     active, began, last = 0, start, start
-    status, recorded = "", False
+    status = ""
     for record in _records(lines):
         if isinstance(record.get("active"), int):
             active, began, last = record["active"], last, last
@@ -130,14 +140,12 @@ def _read(path: Path, header: dict[str, Any], lines: Iterable[bytes]) -> SpoolIn
         elif isinstance(record.get("at"), int):
             last = record["at"]
         status = record["end"] if record.get("end") in STATUS else status
-        recorded = recorded or "recorded" in record
     return SpoolInfo(
         path=path,
         header=header,
         start=start,
         active=active + max(0, last - began),
         status=status,
-        recorded=recorded,
     )
 
 
@@ -152,24 +160,24 @@ def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def pending(root: Path) -> list[SpoolInfo]:
     """Spools of trainings that are over and not all in MLflow, the oldest first."""
     spools = [read(path) for path in sorted(_folder(root).glob("*.jsonl"))]
-    found = [spool for spool in spools if spool and not spool.recorded and spool.over]
+    found = [spool for spool in spools if spool is not None and spool.over]
     return sorted(found, key=lambda spool: spool.start)
 
 
 def mark_recorded(spool: BinaryIO, path: Path) -> None:
-    """Reduce the spool to its times, as MLflow has all of it.
+    """Keep the times of a spool alone, as MLflow has all of it.
 
     `spool` is the open file that was recorded. A newer one at `path` stays as it is."""
+    content = read_file(spool, path)
     with suppress(FileNotFoundError):
-        if not os.path.samestat(path.stat(), os.fstat(spool.fileno())):
-            return
-        content = read(path)
-        if content is None:
+        if content is None or not os.path.samestat(path.stat(), os.fstat(spool.fileno())):
             return
         lines = [
             {**content.header, "at": content.start},
             {"active": content.active},
             {"end": content.status or "KILLED", "at": content.start},
-            {"recorded": now()},
         ]
-        write_file(path, b"".join(_line(line) for line in lines), sync=False)
+        kept = _recorded(path)
+        kept.parent.mkdir(exist_ok=True)
+        write_file(kept, b"".join(_line(line) for line in lines), sync=False)
+        path.unlink()
