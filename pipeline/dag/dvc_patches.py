@@ -39,7 +39,7 @@ RunCommand = Callable[[str, Mapping[str, str], str], int | None]
 _POLL_SECONDS = 0.02
 _LOCK_SECONDS = 60.0  # DVC's own limit is 3 s
 _ABSENT = object()
-_PATTERN = re.compile(r"[*?\[]")
+_PATTERN = re.compile(r"[*?\[]|^\d+$")  # a number may be an index
 
 
 def apply() -> YamlCache:
