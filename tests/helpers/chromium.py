@@ -17,6 +17,7 @@ FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-background-networking "
     "--disable-component-update --disable-sync --no-first-run --window-size=1500,2200"
 )
+SCRIPT_SECONDS = 110  # of a busy machine; selenium waits for 120 s for any answer
 
 needs_chromium = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no chromium with its chromedriver on the PATH"
@@ -31,6 +32,7 @@ def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
     for flag in [*FLAGS.split(), f"--user-data-dir={folder / 'browser'}"]:
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.set_script_timeout(SCRIPT_SECONDS)
     try:
         yield driver
     finally:
