@@ -10,7 +10,14 @@ from pipeline.core import config
 # One of each task learns its rule in `make test`, all of them in `make test-long`.
 QUICK = (
     *("additive attention", "transformer language model", "cnn classifier", "bidirectional gru"),
-    *("word2vec", "perceptron", "cnn of pictures", "n-grams", "IBM model 1"),
+    *(
+        "word2vec",
+        "perceptron",
+        "decomposable attention",
+        "cnn of pictures",
+        "n-grams",
+        "IBM model 1",
+    ),
 )
 CHECKS = [
     pytest.param(name, check, id=f"{name}: {check.__name__}")

@@ -246,6 +246,15 @@ OTHER_CLASSIFIERS: Blocks = {
     "naive Bayes": ("naive_bayes", BAYES),
     "nbsvm": ("nbsvm", NBSVM),
 }
+PAIRS: Blocks = {
+    "decomposable attention": (
+        "decomposable_attention",
+        {"embedding": 16, "hidden": 24, "dropout": 0.0},
+    ),
+    "bert of pairs": ("bert_pair_classifier", BERT),
+    "naive Bayes of pairs": ("pair_naive_bayes", BAYES | {"texts": "both", "ngrams": 1}),
+    "overlap of pairs": ("overlap_classifier", {"C": 1.0}),
+}
 BLANK_FILLERS: Blocks = {
     **{
         f"bidirectional {cell}": ("bidirectional_lm", BIDIRECTIONAL | {"cell": cell})
@@ -297,6 +306,7 @@ CASES: dict[str, Case] = {
     **_composed("transformer"),
     **_cases("classification", CLASSIFIERS, " classifier"),
     **_cases("classification", OTHER_CLASSIFIERS),
+    **_cases("pair_classification", PAIRS),
     **_cases("fill_blank", BLANK_FILLERS),
     **_cases("masked_language_model", MASKED),
     **_cases("word_vectors", VECTORS),
