@@ -44,19 +44,20 @@ def panels(root: Path) -> "list[Panel]":
     from pipeline.serving.demo import Panel
     from pipeline.serving.demo_answers import COMMANDS
 
-    groups: dict[tuple[str, str, str], list[RunRow]] = {}
+    groups: dict[tuple[str, str], list[RunRow]] = {}
     for row in run_table.rows(root):
         command = tasks.interface(row.task).command
         if row.trained and command in COMMANDS:
-            groups.setdefault((command, row.corpus, row.task), []).append(row)
+            groups.setdefault((command, row.corpus), []).append(row)
 
     order = list(COMMANDS)
     found = []
-    for command, corpus, task in sorted(groups, key=lambda key: (order.index(key[0]), key[1])):
-        runs = _runs(root, groups[command, corpus, task])
-        kind = config.named_module("pipeline.tasks", task, "task").KIND
+    for command, corpus in sorted(groups, key=lambda key: (order.index(key[0]), key[1])):
+        rows = groups[command, corpus]
+        runs = _runs(root, rows)
         if runs:
-            examples = _examples(root, command, corpus, task)
+            kind = config.named_module("pipeline.tasks", runs[0].task, "task").KIND
+            examples = _examples(root, command, corpus, runs[0].task)
             found.append(Panel(command, corpus, examples, kind == "labelled_pair", runs))
     if not found:
         expected = "a trained run that the page can ask, and there is none"

@@ -22,7 +22,8 @@ from pipeline.predictions import TrainedRun
 from pipeline.serving import demo_answers, http_server, server_process
 from pipeline.serving.http_server import Page
 
-QUEUED = 100  # requests that wait, at most
+CONCURRENT = 1  # requests computed at a time; each uses the threads of its run
+QUEUED = 100  # requests that wait for it
 _LARGEST_SEED = 2**31 - 1
 _PARAMS = ("panel", "seed")
 
@@ -155,7 +156,7 @@ def app(panels: Sequence[Panel], port: int, allowed: Sequence[str] = ()) -> http
     demo = Demo(panels)
     pages = http_server.STATE_PAGES | demo.pages()
     hosts = http_server.hosts(port, allowed)
-    return http_server.App(demo.answer, hosts, pages, QUEUED)
+    return http_server.App(demo.answer, hosts, pages, CONCURRENT, QUEUED)
 
 
 def serve(panels: Sequence[Panel], port: int, allowed: Sequence[str]) -> None:

@@ -52,11 +52,11 @@ def _explained(answer: Explanation) -> Row:
         "prompt": answer.prompt,
         "tokens": answer.tokens,
         "probabilities": answer.probabilities,
-        "attention": None if answer.attention is None else _attention(answer.attention),
+        "attention": None if answer.attention is None else attention_maps(answer.attention),
     }
 
 
-def _attention(attention: AttentionWeights) -> Row | None:
+def attention_maps(attention: AttentionWeights) -> Row:
     """The mean over the heads of the last layer, and each of these heads if there are several; no
     map of a text that is too long to be seen."""
     if max(len(attention.rows), len(attention.columns)) > MOST_TOKENS:

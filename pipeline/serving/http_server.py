@@ -66,20 +66,22 @@ class App:
     """The ASGI application; `answer` may raise UserError for texts and params that it cannot
     take.
 
-    `pages`: responses to GET by path. `queued`: requests that may wait for one of the slots."""
+    `pages`: responses to GET by path. `concurrent`: requests computed at a time; `queued`: requests
+    that wait for one of these."""
 
     def __init__(
         self,
         answer: Answer,
         hosts: Iterable[str],
         pages: Mapping[str, Page] = STATE_PAGES,
+        concurrent: int = CONCURRENT,
         queued: int = QUEUED,
     ) -> None:
         self._answer = answer
         self._pages = pages
         self._most_queued = queued
         self._hosts = frozenset(host.lower() for host in hosts)
-        self._slots = asyncio.Semaphore(CONCURRENT)
+        self._slots = asyncio.Semaphore(concurrent)
         self._queued = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,7 +135,7 @@ class App:
         return Page(json.dumps({"predictions": rows}).encode())
 
     async def _work(self, request: Request) -> list[dict[str, Any]]:
-        """Compute the rows of the response in a thread; at most `CONCURRENT` threads work at a
+        """Compute the rows of the response in a thread; at most `concurrent` threads work at a
         time."""
         if self._slots.locked() and self._queued >= self._most_queued:
             raise Refused(

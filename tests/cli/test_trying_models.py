@@ -6,18 +6,16 @@ import json
 import os
 import pty
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import default_params
 import numpy as np
 import pytest
-import stage_runs
 import torch
+import trying_project
 from safetensors.torch import load_file
 
 from pipeline.cli import unknown_words
@@ -26,51 +24,15 @@ from pipeline.core import tables
 from pipeline.scoring import vectors
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = ("seq2seq", "attention", "rnn", "bidirectional", "bert", "skip_gram", "mlp")
-SIZES = {"train": 200, "valid": 40, "test": 40, "test_long": 10}
 SENTENCE = "the children see the old house ."
 GAP = "the whales near the harbour ___ the anchor ."
-
-
-def small() -> dict[str, Any]:
-    """A run of every command, all as small as they can be."""
-    content = default_params.load()
-    content["evaluation"]["bootstrap"], content["compute"]["device"] = 50, "cpu"
-    content["runs"] = {name: content["runs"][name] for name in RUNS}
-    content["runs"]["bert"]["corpus"] = "toy_story"
-    content["runs"]["bert"]["model"] |= {"heads": 2}
-    for run in content["runs"].values():
-        run["training"]["max_epochs"] = 1
-        sizes = {"embedding", "hidden", "width", "feed_forward", "dimension"} & set(run["model"])
-        run["model"] |= dict.fromkeys(sizes, 16)
-        if run["search"] is not None:
-            run["search"]["max_length"] = 8
-    content["corpora"] = {
-        name: content["corpora"][name] for name in ("toy_en_fr", "toy_reviews", "toy_story")
-    }
-    for corpus in content["corpora"].values():
-        sizes = corpus["source"]["builtin"]["sizes"]
-        corpus["source"]["builtin"]["sizes"] = {split: SIZES[split] for split in sizes}
-    return content
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose runs are trained; the translators are evaluated too."""
     root = tmp_path_factory.mktemp("trying")
-    default_params.write(root, small())
-    shutil.copy(ROOT / "dvc.yaml", root)
-    (root / "presets").mkdir()
-    for corpus in small()["corpora"]:
-        for stage in ("download", "tokenize", "vocab", "encode"):
-            stage_runs.run(root, stage, corpus)
-    stage_runs.run(root, "scratch")
-    for run in RUNS:
-        stage_runs.run(root, "train", run)
-    for run in ("seq2seq", "attention"):
-        stage_runs.run(root, "predict", run)
-        stage_runs.run(root, "evaluate", run)
-    stage_runs.run(root, "predict", "skip_gram")
+    trying_project.train(root)
     return root
 
 
@@ -364,7 +326,7 @@ def test_words_without_vectors_are_refused(words: list[str], line: str, ask) -> 
 
 def test_runs_lists_scores_seeds_and_what_is_not_trained(ask, trained: Path) -> None:
     rows = {row["run"]: row for row in map(json.loads, ask("runs", "--json").out.splitlines())}
-    assert list(rows) == list(RUNS)
+    assert list(rows) == list(trying_project.RUNS)
     for run in ("seq2seq", "attention"):
         metrics = json.loads((trained / f"reports/metrics/{run}.json").read_text())
         assert rows[run]["score"] == metrics["test"]["bleu"]["score"]
