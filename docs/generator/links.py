@@ -42,5 +42,18 @@ def rewrite(markdown: str, document: str, page: str) -> str:
     return _LINK.sub(link, markdown)
 
 
+def linked_files() -> set[str]:
+    """Files of the repository that README, its neighbours and docs/ link to."""
+    documents = [*PAGES, *(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
+    found = set()
+    for document in documents:
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for match in _LINK.finditer(text):
+            path = os.path.normpath(os.path.join(os.path.dirname(document), match[2]))
+            if match[2] and (ROOT / path).is_file():
+                found.add(path)
+    return found
+
+
 def _relative(target: str, page: str) -> str:
     return os.path.relpath(target, os.path.dirname(page) or ".")

@@ -53,7 +53,7 @@ def sources(linked: set[str]) -> None:
         path
         for path in tracked()
         if path in _FILES
-        or path in linked
+        or (path in linked and path.startswith("tests/"))
         or (path.startswith(_SOURCES) and path.endswith((".py", ".yaml")))
     ]
     for path in shown:
@@ -230,7 +230,7 @@ def main() -> None:
     root_documents()
     family_pages(rows)
     section_table(rows)
-    sources({family.oracle for family in rows})
+    sources(links.linked_files())
 
 
 main()
