@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from pipeline.core.errors import refuse
 from pipeline.core.request_text import checked_text
@@ -11,6 +11,17 @@ from pipeline.dag import project
 
 Root: TypeAlias = str | os.PathLike[str] | None
 """A project's folder; None for the project of the working directory."""
+
+
+class Column(Protocol):
+    """A pandas Series or a NumPy array."""
+
+    def tolist(self) -> Any:
+        """The items as a list."""
+
+
+Texts: TypeAlias = list[str] | tuple[str, ...] | Column
+"""Several texts. It is no Sequence[str], as one text would be such a sequence of letters."""
 
 
 def project_root(root: Root) -> Path:

@@ -9,12 +9,12 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pipeline.core.errors import refuse
-from seqline.arguments import Root, check_texts, items, project_root
+from seqline.arguments import Root, Texts, check_texts, items, project_root
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pipeline.inference import Session
     from seqline import trained
 
-    # No Sequence[str]: a text is one.
-    Texts: TypeAlias = list[str] | tuple[str, ...] | pd.Series
 
 _NEIGHBOURS = 5
 
@@ -169,7 +167,7 @@ class Model:
         texts: list[str] = session.generate(check_texts(prefixes, "prefixes"), seed)
         return texts
 
-    def classify(self, texts: Sequence[str | os.PathLike[str]] | pd.Series) -> list[Label]:
+    def classify(self, texts: Texts | Sequence[os.PathLike[str]]) -> list[Label]:
         """The likeliest label of each text; for a model of pictures, of each PNG file."""
         classify = self._require("classify")
         names = [
