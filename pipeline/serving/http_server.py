@@ -67,21 +67,21 @@ class App:
     take.
 
     `pages`: responses to GET by path. `concurrent`: requests computed at a time; `queued`: requests
-    that wait for one of these."""
+    that wait for one of these; None is this module's limit."""
 
     def __init__(
         self,
         answer: Answer,
         hosts: Iterable[str],
         pages: Mapping[str, Page] = STATE_PAGES,
-        concurrent: int = CONCURRENT,
-        queued: int = QUEUED,
+        concurrent: int | None = None,
+        queued: int | None = None,
     ) -> None:
         self._answer = answer
         self._pages = pages
-        self._most_queued = queued
+        self._most_queued = QUEUED if queued is None else queued
         self._hosts = frozenset(host.lower() for host in hosts)
-        self._slots = asyncio.Semaphore(concurrent)
+        self._slots = asyncio.Semaphore(CONCURRENT if concurrent is None else concurrent)
         self._queued = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
