@@ -83,14 +83,16 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     reply(root, arguments, replies)
 
 
-def open_ensemble(root: Path, names: "Sequence[str | None]") -> "tuple[list[ChosenRun], Session]":
-    """The runs, and a session with all of them, searched as the first is; UserError if their
+def open_ensemble(
+    root: Path, names: "Sequence[str | None]", command: str = "translate"
+) -> "tuple[list[ChosenRun], Session]":
+    """The runs for a command, and a session with all of them, searched as the first is; UserError if their
     vocabularies are not the same."""
     from pipeline.cli import chosen_run
     from pipeline.dag import cache
     from pipeline.inference import Session
 
-    runs = [chosen_run.choose(root, name, "translate") for name in names]
+    runs = [chosen_run.choose(root, name, command) for name in names]
     [first, *others] = (
         Session.open(run.files.model, run.files.vocab, run.files.search, run.files.device)
         for run in runs

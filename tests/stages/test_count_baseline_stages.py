@@ -17,7 +17,8 @@ from pipeline.cli import validate_params
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.inference import Session
-from pipeline.predictions import TrainedRun, open_classifier
+from pipeline.predictions import TrainedRun
+from pipeline.predictor import open_classifier
 
 ROOT = Path(__file__).resolve().parents[2]
 NBSVM = {

@@ -18,7 +18,8 @@ from sklearn import metrics as sklearn
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError, exit_with
-from pipeline.predictions import TrainedRun, load_predictor
+from pipeline.predictions import TrainedRun
+from pipeline.predictor import load_predictor
 from pipeline.promotion import retokenize
 from pipeline.scoring.tasks import pair_classification as scoring
 from pipeline.text.encode import describe

@@ -214,7 +214,7 @@ def test_doctor_names_the_trainings_that_mlflow_lacks(project: Path, clock: Cloc
     train(project, clock, 3)
     finding = health_checks.trainings(project)
     assert finding.state == "warn"
-    assert finding.detail == "1 not all in MLflow (lstm): run `seqline sync`"
+    assert finding.detail == "1 not all in MLflow (lstm)"
     tracking.sync(project)
     assert health_checks.trainings(project).state == "ok"
 
