@@ -41,9 +41,10 @@ from pipeline.cli import (
     ui,
     use,
 )
-from pipeline.cli.arguments import Parser, Version, decode, prepare_output, print_escaped
+from pipeline.cli.arguments import Parser, decode, prepare_output, print_escaped
 from pipeline.cli.examples import epilog
 from pipeline.cli.help_page import help_page
+from pipeline.cli.version import Version
 from pipeline.core.errors import exit_with, refuse
 from pipeline.core.loopback import bypass_proxies
 from pipeline.dag import project

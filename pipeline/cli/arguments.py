@@ -42,26 +42,6 @@ class _HelpFormatter(argparse.HelpFormatter):
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
-class Version(argparse.Action):
-    """The option `--version`: print the versions of seqline, Python and torch, and exit."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
-
-    def __call__(self, *_: Any) -> NoReturn:
-        """Print and exit."""
-        from importlib.metadata import PackageNotFoundError, version
-
-        versions = []
-        for package in ("seqline", "torch", "dvc", "mlflow", "prefect"):
-            try:
-                versions.append(f"{package} {version(package)}")
-            except PackageNotFoundError:
-                versions.append(f"{package} (not installed)")
-        print(f"{versions[0]} (Python {sys.version.split()[0]}, {', '.join(versions[1:])})")
-        sys.exit(0)
-
-
 def whole_number(least: int, largest: int) -> Callable[[str], int]:
     """Return an argparse `type` for whole numbers from `least` to `largest`, both included; any
     other argument gets a one-line error."""

@@ -1,6 +1,5 @@
 """Checks of `seqline doctor`, one line each."""
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from pipeline.cli.finding import Finding
 from pipeline.cli.store_checks import store, trainings
+from pipeline.cli.version import installed as installed_version
 from pipeline.core import state_dir
 from pipeline.core.errors import UserError, redact
 from pipeline.core.git import run_git
@@ -71,7 +71,7 @@ def packages(root: Path) -> Finding:
         for line in (root / "constraints.txt").read_text().splitlines()
         if "==" in line
     )
-    installed = {name: version for name in pins if (version := _version(name))}
+    installed = {name: version for name in pins if (version := installed_version(name))}
     # Builds of torch for one device have a suffix that the pin lacks, such as 2.9.0+cpu.
     different = [
         f"{name} {version} (pinned {pins[name]})"
@@ -82,13 +82,6 @@ def packages(root: Path) -> Finding:
         todo = "`make repro` and `make test` install the pinned versions into .venv."
         return Finding("warn", "packages", ", ".join(different), todo)
     return Finding("ok", "packages", f"{len(installed)} installed, each at its pin")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def devices(root: Path) -> Finding:
@@ -189,7 +182,7 @@ def dvc(root: Path) -> Finding:
     """Return whether DVC starts here."""
     status, output = run_command(root, "dvc", "root")
     if not status:
-        return Finding("ok", "dvc", f"{_version('dvc')}, initialised")
+        return Finding("ok", "dvc", f"{installed_version('dvc')}, initialised")
     todo = "Remove .venv and run `make repro`, if DVC does not start at all."
     if not (root / ".dvc").is_dir():
         todo = "Run `dvc init`, or clone the project instead of copying its files."

@@ -7,6 +7,7 @@ from pipeline.core import config, state_dir
 from pipeline.core.errors import UserError
 from pipeline.core.locks import owner
 from pipeline.dag.paths import RunPaths
+from pipeline.flow import journal
 
 OUTSIDE = (
     "seqline trains and compares sequence models. This folder is in no project of it.\n\n"
@@ -16,9 +17,8 @@ OUTSIDE = (
 
 
 def overview(root: Path) -> str:
-    """Describe the project and its next step; files are looked for, and none is read but
-    `params.yaml` and `dvc.yaml`."""
-    lines = [f"{subject:9}{text}" for subject, text in _lines(root)]
+    """Describe the project and its next step. Outputs are looked for, and not read."""
+    lines = [f"{subject:10}{text}" for subject, text in _lines(root)]
     return "\n".join(lines)
 
 
@@ -39,12 +39,23 @@ def _lines(root: Path) -> Iterator[tuple[str, str]]:
     flow = owner(root / state_dir.FLOW_LOCK)
     if flow is not None:
         yield "running", f"a flow, process {flow.pid}"
+    elif (failure := _failure(root)) is not None:
+        yield "last run", failure
     if page.is_file():
         yield "report", str(page.relative_to(root))
     steps = _next(runs, trained, scored, flow is not None)
     for subject, (command, why) in zip(["next", "", ""], steps, strict=False):
         yield subject, f"{command:28}  # {why}"
     yield "help", "seqline --help; seqline COMMAND --help has examples"
+
+
+def _failure(root: Path) -> str | None:
+    """Return why the last flow failed, in a line; None if it did not."""
+    flows = journal.read(root)
+    if not flows or flows[-1].state != "failed":
+        return None
+    causes = [line for line in flows[-1].summary.splitlines() if line.startswith("FAILED ")]
+    return (causes or ["failed"])[0]
 
 
 def _next(

@@ -16,6 +16,7 @@ from pipeline.cli.examples import EXAMPLES
 from pipeline.cli.help_page import EXIT_STATUSES
 from pipeline.core import state_dir
 from pipeline.core.locks import owned_lock
+from pipeline.flow import journal
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = {"torch", "mlflow", "dvc", "prefect", "pandas", "numpy", "pyarrow", "rich"}
@@ -136,6 +137,16 @@ def test_without_a_command_a_flow_at_work_and_a_broken_params_file_are_named(
     assert (said.status, said.err) == (0, "")
     assert "problem  " in said.out
     assert "seqline check" in said.out
+
+
+def test_without_a_command_the_reason_of_a_failed_run_is_shown(project, seqline) -> None:
+    with journal.record_flow(project, "run") as record:
+        record.state = "failed"
+        record.summary = "2 stages: 1 failed\nFAILED train@a: no luck\n       log: a.log"
+    assert "last run  FAILED train@a: no luck\n" in seqline(project).out
+    with journal.record_flow(project, "run"):
+        pass
+    assert "FAILED" not in seqline(project).out
 
 
 def test_outside_of_a_project_it_says_how_to_begin(tmp_path: Path, seqline) -> None:

@@ -1,6 +1,7 @@
 """Corpora without text: the stages copy their rows, and refuse settings of texts."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
