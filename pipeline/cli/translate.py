@@ -86,8 +86,9 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 def open_ensemble(
     root: Path, names: "Sequence[str | None]", command: str = "translate"
 ) -> "tuple[list[ChosenRun], Session]":
-    """The runs for a command, and a session with all of them, searched as the first is; UserError if their
-    vocabularies are not the same."""
+    """The runs for a command, and a session with all of them, searched as the first is.
+
+    UserError if their vocabularies are not the same."""
     from pipeline.cli import chosen_run
     from pipeline.dag import cache
     from pipeline.inference import Session

@@ -164,7 +164,7 @@ def test_the_benchmark_refuses_runs_of_different_vocabularies(
     default_params.write(root, content)
     other = shutil.copytree(root / "data/vocab/toy_story", root / "data/vocab/other")
     words = tables.read(other / "text.parquet", tables.VOCAB)
-    tokens = [*words["token"].to_pylist()[:-1], "another"]
+    tokens = [*words["token"].to_pylist()[:-1], "zzz"]
     words = words.set_column(0, "token", pa.array(tokens))
     tables.write(other / "text.parquet", words)
     folder = shutil.copytree(root / "data/models/ngram", root / "data/models/foreign")
