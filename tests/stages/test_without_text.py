@@ -133,6 +133,7 @@ def test_check_refuses_text_settings_where_there_is_no_text_and_their_absence_el
     content = yaml.safe_load((tmp_path / "params.yaml").read_text(encoding="utf-8"))
     content["corpora"][corpus][key] = value
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    (tmp_path / "flow.yaml").write_bytes((ROOT / "flow.yaml").read_bytes())
     with pytest.raises(UserError) as error:
         validate_params.check(tmp_path / "params.yaml")
     assert str(error.value) == line
