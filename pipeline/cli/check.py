@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-HELP = "validate params.yaml and flow.yaml as strictly as the stages do, before anything runs"
+HELP = "check params.yaml and flow.yaml as strictly as the stages do"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -95,6 +95,13 @@ MEANINGS = {
     "Similarity.score": "heading of the score",
     "ParallelFiles.source": "files of the source side, in order",
     "ParallelFiles.target": "files of the target side, in the same order",
+    "toy_imbalanced_reviews.positive": "share of reviews that are positive by the rule",
+    "toy_imbalanced_reviews.flipped": "share of labels that are opposite to the rule",
+    "labelled_pairs.form": "`tsv`, with the columns' names in the first line, or `jsonl`",
+    "labelled_pairs.premise": "column or key of the premise",
+    "labelled_pairs.hypothesis": "column or key of the hypothesis",
+    "labelled_pairs.label": "column or key of the label",
+    "labelled_pairs.labels": "labels that are read; rows with others are rejects",
     "image_height": "rows of pixels of each picture",
     "image_width": "pixels in a row of each picture",
     # Text
@@ -133,6 +140,10 @@ MEANINGS = {
     "transformer_lm.learned_positions": "whether positions are learned, or sinusoidal",
     "lags": "number of values that are read",
     "interpolated_lm.ngrams": "settings of each n-gram model, by a name: [ngram_lm](#ngram_lm)",
+    "pair_naive_bayes.ngrams": "as that of [naive_bayes](#naive_bayes)",
+    "pair_naive_bayes.counts": "as that of [naive_bayes](#naive_bayes)",
+    "pair_naive_bayes.alpha": "as that of [naive_bayes](#naive_bayes)",
+    "pair_naive_bayes.calibrate": "as that of [naive_bayes](#naive_bayes)",
     "translation_memory.similarity": (
         "of two sources: `overlap` (Dice's coefficient of the words), `tf_idf` (cosine of the "
         "weighted counts) or `edit` (1 - edit distance in words / length of the longer one)"
@@ -217,6 +228,14 @@ def _corpora() -> Iterator[str]:
     ]
     yield f"`builtin`: a `grammar` ({_names(writers)}), and its settings."
     yield _table(grammar.Config, "grammars.Config")
+    common = {field.name for field in dataclasses.fields(grammar.Config)}
+    for name in writers:
+        module = config.named_module("pipeline.grammars", name, name)
+        kind = getattr(module, "Config", grammar.Config)
+        own = [field.name for field in dataclasses.fields(kind) if field.name not in common]
+        if own:
+            yield f"`grammar: {name}` also has these."
+            yield _table(kind, name, keys=own)
     yield "`files`: a list of sections, one for each file."
     yield _table(wanted.Listed)
     yield "`bundle`: the many small files in some folders of a tar, packed as one tar.gz."

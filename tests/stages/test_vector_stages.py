@@ -13,7 +13,8 @@ import yaml
 from pipeline.cli import validate_params
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.predictions import TrainedRun, load_predictor
+from pipeline.predictions import TrainedRun
+from pipeline.predictor import load_predictor
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ("ppmi_svd", "subword", "glove")

@@ -128,9 +128,9 @@ class Promotion:
     selection: tuple[str, str] | None
     # False for scores on benchmarks, which have no splits and no training rows.
     has_splits: bool
-    # Columns of prompt and reference in a split's tokens, and the predictions of its rows in
-    # order: read(folder of predictions, split).
-    outputs: tuple[str, str, Callable[[Path, str], list[str]]] | None
+    # Columns of the prompts (of several, joined by tabs) and of the reference in a split's tokens,
+    # and the predictions of its rows in order: read(folder of predictions, split).
+    outputs: tuple[tuple[str, ...], str, Callable[[Path, str], list[str]]] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,11 +138,12 @@ class Interface:
     """Interface of a task's versions, for MLflow's signature.
 
     `outputs`: MLflow's types of the output columns by name. `params`: types and defaults by name.
-    `example`: an input text."""
+    `example`: an input text. `command`: the subcommand of `seqline` that gives the same answers."""
 
     outputs: dict[str, str]
     params: dict[str, tuple[str, Any]]
     example: str
+    command: str | None
 
 
 def promotion(task: str) -> Promotion:

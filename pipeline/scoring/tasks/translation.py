@@ -278,10 +278,11 @@ PROMOTION = Promotion(
     same_vocabulary=False,
     selection=None,
     has_splits=True,
-    outputs=("source", "target", _best_translations),
+    outputs=(("source",), "target", _best_translations),
 )
 INTERFACE = Interface(
     outputs={"row": "long", "text": "string", "log_prob": "double"},
     params={"n_best": ("long", 1)},
     example="hello .",
+    command="translate",
 )
