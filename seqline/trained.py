@@ -18,7 +18,8 @@ from pipeline.core import config, params
 from pipeline.core.errors import refuse
 from pipeline.dag import cache
 from pipeline.inference import Prediction, Session, load_run
-from pipeline.predictions import Predictor, TrainedRun, load_predictor
+from pipeline.predictions import Predictor, TrainedRun
+from pipeline.predictor import load_predictor
 
 _CHAMPION = "@champion"
 _SHOWN = 60  # characters of a word in a message

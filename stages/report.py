@@ -1,5 +1,5 @@
 """Compare the settings of params.yaml: a Markdown table, a self-contained HTML page, figures, a
-summary for `dvc metrics`, and the count of looks at test sets."""
+summary for `dvc metrics`, tables for `dvc plots`, and the count of looks at test sets."""
 
 import argparse
 from pathlib import Path
@@ -11,11 +11,14 @@ from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with
 from pipeline.report import (
     attention,
+    charts,
     comparison,
     confusion,
     curves,
     document,
+    figures,
     looks,
+    page,
     results,
     summary,
     vectors,
@@ -33,31 +36,42 @@ def main() -> None:
         ("--plots", "folder with <run>/*.csv"),
         ("--scores", "folder with <run>/<split>.parquet"),
         ("--predictions", "folder with <run>/samples.parquet"),
-        ("--summary", "JSON file with the mean score of each setting to write"),
+        ("--summary", "JSON file to write with the score of each setting"),
         ("--comparison", "Markdown file to write"),
         ("--page", "HTML file to write"),
         ("--figures", "folder for the figures"),
+        ("--charts", "folder for the tables behind the charts of `dvc plots`"),
         ("--looks", "CSV file of the looks at test sets, to which those of these runs are added"),
     ):
         parser.add_argument(option, type=Path, required=True, help=help_text)
+    parser.add_argument(
+        "--corpora",
+        type=Path,
+        help="folder with <corpus>.json; without it the report has no statistics of the corpora",
+    )
     arguments = parser.parse_args()
 
     groups = results.groups(arguments.params, arguments.metrics, arguments.scores)
     all_looks = looks.read(arguments.looks) | looks.of_groups(groups)
     with atomic_dir(arguments.figures) as folder:
         files = {group.key: _draw(group, arguments, folder) for group in groups}
-    figures = {
-        key: [Figure(arguments.figures / file, text, small) for file, text, small in drawn]
-        for key, drawn in files.items()
+    drawn = {
+        key: [Figure(arguments.figures / file, text, is_map) for file, text, is_map in of_group]
+        for key, of_group in files.items()
     }
+
+    with atomic_dir(arguments.charts) as folder:
+        charts.write(groups, arguments.plots, folder)
 
     evaluation = params.evaluation(arguments.params)
     over_folds = cross_validations(arguments.params, groups)
     blocks = comparison.document(
         groups,
         evaluation,
-        arguments.predictions,
-        figures,
+        comparison.Folders(
+            arguments.plots, arguments.scores, arguments.predictions, arguments.corpora
+        ),
+        drawn,
         over_folds,
         results.unranked(arguments.params),
         all_looks,
@@ -70,7 +84,7 @@ def main() -> None:
     with atomic_file(arguments.comparison) as file:
         file.write_text(document.markdown(blocks, arguments.comparison.parent), encoding="utf-8")
     with atomic_file(arguments.page) as file:
-        file.write_text(document.page(blocks, "Comparison of sequence models"), encoding="utf-8")
+        file.write_text(page.render(blocks, "Comparison of sequence models"), encoding="utf-8")
 
 
 def _draw(
@@ -78,11 +92,10 @@ def _draw(
 ) -> list[tuple[str, str, bool]]:
     """Draw the figures that apply to a group into `folder`.
 
-    Returns the file name of each, its description, and whether it is small: shown side by side,
-    with the description as caption.
+    Returns the file name of each, its description, and whether it is a map of attention weights.
     """
     title = f"{group.task.title.lower()} on {group.corpus}"
-    figures = []
+    drawn = []
 
     # Figures of the group
     for draw, file, caption in (
@@ -103,7 +116,7 @@ def _draw(
         ),
     ):
         if draw(group, arguments.plots, folder / file):
-            figures.append((file, caption, False))
+            drawn.append((file, caption, False))
 
     # Figures of each setting, by its first run
     for setting in group.settings:
@@ -115,25 +128,19 @@ def _draw(
                 file = f"{result.name}/attention_{row + 1}.png"
                 (folder / result.name).mkdir(exist_ok=True)
                 attention.heatmap(table, row, folder / file)
-                figures.append((file, f"Attention of {result.name}, sample {row + 1}", True))
+                drawn.append((file, f"Attention of {result.name}, sample {row + 1}", True))
 
         if (predictions / "vectors.parquet").exists():
             (folder / result.name).mkdir(exist_ok=True)
             table = tables.read(predictions / "vectors.parquet", tables.VECTORS)
-            classes = _classes(arguments.scores / result.name / "test.parquet")
+            classes = figures.word_classes(arguments.scores / result.name / "test.parquet")
             file = f"{result.name}/vectors.png"
             vectors.picture(table, classes, folder / file)
             caption = (
                 f"Vectors of {result.name}: the plane in which they differ most, coloured by class"
             )
-            figures.append((file, caption, False))
-    return figures
-
-
-def _classes(scores: Path) -> dict[str, str]:
-    """The class of each word, from the benchmark `classes` of word vectors."""
-    table = tables.read(scores, tables.SCORES_VECTORS).filter(pc.field("benchmark") == "classes")
-    return dict(zip(table["item"].to_pylist(), table["section"].to_pylist(), strict=True))
+            drawn.append((file, caption, False))
+    return drawn
 
 
 if __name__ == "__main__":

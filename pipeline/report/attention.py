@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.report.heat_table import heat_table
 from pipeline.report.style import INK, QUIET, save_figure
 
 _CELL = 0.34  # inches per word of the large map
 _SMALL = 0.115  # inches per word of the small maps
+_AXES = ("output", "input")
 _HEADS = re.compile(r"(\d+) head (\d+)")
 
 
@@ -22,13 +24,7 @@ def heatmap(table: pa.Table, row: int, out: Path) -> None:
 
     A model with a single map gets that map only. Input words along the top, output words downwards;
     darker is larger."""
-    heads = last_layer(table.filter(pc.field("row") == row).to_pylist())
-    inputs = heads[0]["columns"]
-    outputs = heads[0]["rows"]
-    maps = [
-        np.asarray(head["weights"], dtype=np.float64).reshape(len(outputs), len(inputs))
-        for head in heads
-    ]
+    inputs, outputs, maps = _maps(table, row)
     small_maps = maps if len(maps) > 1 else []
 
     # Layout in inches, from the top left: the large map, then two rows of small maps.
@@ -60,6 +56,35 @@ def heatmap(table: pa.Table, row: int, out: Path) -> None:
                 fontweight="normal",
                 loc="left",
             )
+
+
+def mean_map(table: pa.Table, row: int, name: str) -> str:
+    """The large map of a sample as a table of the page; `name` is the setting's."""
+    inputs, outputs, maps = _maps(table, row)
+    return heat_table(name, _AXES, outputs, inputs, np.mean(maps, axis=0))
+
+
+def head_maps(table: pa.Table, row: int, name: str) -> list[str]:
+    """The small maps of a sample as tables of the page; none for a model with a single map."""
+    inputs, outputs, maps = _maps(table, row)
+    if len(maps) == 1:
+        return []
+    return [
+        heat_table(f"{name}, head {number}", _AXES, outputs, inputs, weights)
+        for number, weights in enumerate(maps, 1)
+    ]
+
+
+def _maps(table: pa.Table, row: int) -> tuple[list[str], list[str], list[NDArray[np.float64]]]:
+    """Input words, output words and the weights of each head of a sample's last layer."""
+    heads = last_layer(table.filter(pc.field("row") == row).to_pylist())
+    inputs = heads[0]["columns"]
+    outputs = heads[0]["rows"]
+    maps = [
+        np.asarray(head["weights"], dtype=np.float64).reshape(len(outputs), len(inputs))
+        for head in heads
+    ]
+    return inputs, outputs, maps
 
 
 def last_layer(maps: list[dict[str, Any]]) -> list[dict[str, Any]]:

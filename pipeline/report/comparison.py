@@ -2,16 +2,34 @@
 settings, outputs and figures."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from pipeline.core import tables
 from pipeline.core.params import Evaluation
-from pipeline.report import cells, folds, hyperparameters, looks, setting_tests
+from pipeline.report import (
+    cells,
+    corpora,
+    folds,
+    hyperparameters,
+    looks,
+    overview,
+    quality,
+    samples,
+    setting_tests,
+)
+from pipeline.report import figures as figures_of_page
 from pipeline.report.cross_validation import CrossValidation
-from pipeline.report.document import NONE, Block, Figure, Heading, Paragraph, Table, Verbatim
+from pipeline.report.document import (
+    Block,
+    Details,
+    Figure,
+    Heading,
+    MarkdownOnly,
+    Paragraph,
+    Table,
+    Verbatim,
+    fold,
+)
 from pipeline.report.looks import Look
 from pipeline.report.results import (
     LEVEL,
@@ -21,8 +39,6 @@ from pipeline.report.results import (
     ranking_split,
     split_name,
 )
-from pipeline.scoring import mt_metrics
-from pipeline.scoring.d2l_bleu import d2l_bleu
 from pipeline.scoring.tasks import Column
 
 _ATTENTION = (
@@ -30,56 +46,81 @@ _ATTENTION = (
     "larger. The large map of a model with several heads is the mean over the heads of the last "
     "layer. The small maps show these heads one by one."
 )
-_BOOK_BLEU = (
-    "The book's BLEU scores single sentences with k = 2, on lowercased words (Dive into Deep "
-    "Learning, 10.7.6)."
-)
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Folders with the outputs of earlier stages; `corpora` is None if the report is to have no
+    statistics of the corpora."""
+
+    plots: Path
+    scores: Path
+    predictions: Path
+    corpora: Path | None
 
 
 def document(
     groups: Sequence[Group],
     evaluation: Evaluation,
-    predictions: Path,
+    folders: Folders,
     figures: Mapping[str, list[Figure]],
     cross_validations: Sequence[CrossValidation],
     unranked: Sequence[tuple[str, str]],
     all_looks: Collection[Look],
     looks_file: Path,
 ) -> list[Block]:
-    """All blocks of the report: how to read it, then a section for each cross-validated text and
-    each group.
+    """All blocks of the report: the overview, a section for each cross-validated text and each
+    group, and the corpora.
 
     `figures` are those of each `Group.key`. `unranked` are tasks and corpora without a section.
     `all_looks` are those in `looks_file`."""
     blocks: list[Block] = [
         Heading(1, "Comparison"),
+        Paragraph(_extent(groups, evaluation)),
         *looks.not_looked(evaluation, unranked),
-        Paragraph(_how_to_read(evaluation)),
+        *overview.overview(groups, cross_validations),
+        Details("How to read the scores", (Paragraph(_how_to_read(evaluation)),)),
     ]
     for cross_validation in cross_validations:
         blocks += _over_folds(cross_validation)
     for group in groups:
-        # The result first, then details, settings, samples and figures.
-        blocks.append(Heading(2, f"{group.task.title} on {group.corpus}"))
-        blocks += folds.scores_of_fold(group) if group.fold_of else _outcome(group, evaluation)
-        blocks.append(looks.count(group, all_looks, looks_file))
-        blocks += [Paragraph(f"Note: {note}.") for note in group.notes]
-        if not group.fold_of:
-            blocks.append(Paragraph(group.task.meaning))
-        blocks += [
-            *_runs(group),
-            *_further_scores(group),
-            *_label_scores(group),
-            *setting_tests.setting_tests(group),
-            *setting_tests.model_tests(group),
-        ]
-        if not group.fold_of:
-            blocks.append(Heading(3, f"Settings ({group.corpus})"))
-            blocks += hyperparameters.table(group.settings)
-        blocks += _samples(group, predictions)
+        count = looks.count(group, all_looks, looks_file)
+        blocks.append(Heading(2, overview.section_title(group)))
+        blocks += _group(group, evaluation, folders, count)
         blocks += _figures(group, figures.get(group.key, []))
         if not group.fold_of:
-            blocks += _signatures(group)
+            blocks += fold(_signatures(group))
+    if folders.corpora is not None:
+        blocks += corpora.section(groups, folders.corpora)
+    return blocks
+
+
+def _group(group: Group, evaluation: Evaluation, folders: Folders, count: Paragraph) -> list[Block]:
+    """The section of a group: the result first, then charts, outputs, details and settings."""
+    explanation = [] if group.fold_of else setting_tests.detectable_difference(group)
+    explanation.append(count)
+    if not group.fold_of:
+        explanation.append(Paragraph(group.task.meaning))
+    notes = [Paragraph(f"Note: {note}.", warning=True) for note in group.notes]
+    blocks: list[Block] = [
+        *(folds.scores_of_fold(group) if group.fold_of else _outcome(group, evaluation)),
+        *notes,
+        *quality.quality(group, folders.plots),
+        *fold(samples.samples(group, folders.predictions)),
+        *figures_of_page.details(group, folders.plots, folders.scores, folders.predictions),
+        Details("What the scores mean", tuple(explanation)),
+    ]
+    for part in (
+        _runs(group),
+        _further_scores(group),
+        _label_scores(group),
+        setting_tests.setting_tests(group),
+        setting_tests.model_tests(group),
+    ):
+        blocks += fold(part)
+    if not group.fold_of:
+        heading = Heading(3, f"Settings ({group.corpus})")
+        blocks += fold([heading, *hyperparameters.table(group.settings)])
     return blocks
 
 
@@ -89,7 +130,6 @@ def _outcome(group: Group, evaluation: Evaluation) -> list[Block]:
         Paragraph(_findings(group)),
         *_baseline(group),
         _ranking(group, evaluation),
-        *setting_tests.detectable_difference(group),
     ]
 
 
@@ -104,15 +144,32 @@ def _over_folds(cross_validation: CrossValidation) -> list[Block]:
             *setting_tests.detectable_difference(cross_validation),
         ]
     blocks += folds.notes(cross_validation)
-    blocks.append(folds.explanation(cross_validation))
-    blocks.append(Paragraph(cross_validation.task.meaning))
+    blocks.append(
+        Details(
+            "What the scores mean",
+            (folds.explanation(cross_validation), Paragraph(cross_validation.task.meaning)),
+        )
+    )
     if cross_validation.settings:
-        blocks += folds.scores_by_fold(cross_validation)
-    blocks += folds.tests(cross_validation)
-    blocks.append(Heading(3, f"Settings ({cross_validation.text.name})"))
-    blocks += hyperparameters.table(cross_validation.on_first_folds)
-    blocks += _signatures(cross_validation.groups[0])
+        blocks += fold(folds.scores_by_fold(cross_validation))
+    blocks += fold(folds.tests(cross_validation))
+    heading = Heading(3, f"Settings ({cross_validation.text.name})")
+    blocks += fold([heading, *hyperparameters.table(cross_validation.on_first_folds)])
+    blocks += fold(_signatures(cross_validation.groups[0]))
     return blocks
+
+
+def _extent(groups: Sequence[Group], evaluation: Evaluation) -> str:
+    """What is compared, in a sentence."""
+    runs = sum(len(group.results) for group in groups)
+    settings = len({setting.name for group in groups for setting in group.settings})
+    names = len({group.corpus for group in groups})
+    split = split_name(ranking_split(evaluation))
+    return (
+        f"{runs} run{'s' * (runs != 1)} of {settings} setting{'s' * (settings != 1)} on {names} "
+        f"{'corpora' if names != 1 else 'corpus'}. Scores without another name are those of the "
+        f"{split} split."
+    )
 
 
 def _how_to_read(evaluation: Evaluation) -> str:
@@ -169,11 +226,12 @@ def _baseline(group: Group | CrossValidation) -> list[Block]:
     tested = group.compared_with(baseline)
     untested = [name for name in networks if name not in tested]
     if len(untested) == len(networks):
-        return [Paragraph(f"No test compares a neural setting with the baseline `{baseline}`.")]
+        text = f"No test compares a neural setting with the baseline `{baseline}`."
+        return [Paragraph(text, warning=True)]
     text = f"**No neural setting is significantly better than the baseline** `{baseline}`."
     if untested:
         text += f" No test compares it with {_names(untested)}."
-    return [Paragraph(text)]
+    return [Paragraph(text, warning=True)]
 
 
 def _names(names: Sequence[str]) -> str:
@@ -188,19 +246,14 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
     further_splits += sorted(scored - {TEST, VALID})
     columns = _present(group, task.columns)
     interval = f"{evaluation.confidence:.0%} interval"
-    is_of_score = task.difference == task.main_title
-    titles = [interval if is_of_score else f"{interval}, {task.difference}"]
-    titles += [f"{task.main_title}, {split_name(split)}" for split in further_splits]
-    titles += [title for title, _, _ in columns]
+    if task.difference != task.main_title:
+        interval += f", {task.difference}"
 
     rows = []
     for rank, setting in enumerate(group.settings, 1):
         row = [
             str(rank),
             f"`{setting.name}`",
-            setting.first.run.family,
-            f"{setting.first.metric('parameters'):,}",
-            cells.seeds(setting),
             cells.mean_score(setting, f"{group.split}.{task.main}.score", task.form),
             cells.interval(setting, task.interval_decimals),
         ]
@@ -208,20 +261,30 @@ def _ranking(group: Group, evaluation: Evaluation) -> Table:
             cells.mean_score(setting, f"{split}.{task.main}.score", task.form)
             for split in further_splits
         ]
+        row += [
+            _beaten(group, rank),
+            f"{setting.first.metric('parameters'):,}",
+            cells.seeds(setting),
+            setting.first.run.family,
+        ]
         row += [cells.mean_score(setting, key, form) for _, key, form in columns]
-        rows.append((*row, _beaten(group, rank)))
+        rows.append(tuple(row))
 
+    # What ranks comes first, where a narrow screen shows it.
     header = (
-        "",
+        "rank",
         "setting",
-        "family",
+        task.main_title,
+        interval,
+        *(f"{task.main_title}, {split_name(split)}" for split in further_splits),
+        "better than",
         "parameters",
         "seeds",
-        task.main_title,
-        *titles,
-        "better than",
+        "family",
+        *(title for title, _, _ in columns),
     )
-    numbers = (True, False, False, *[True] * (len(titles) + 3), False)
+    texts = {"setting", "better than", "family"}
+    numbers = tuple(title not in texts for title in header)
 
     # Highlight the best setting and those that it does not beat.
     return Table(header, tuple(rows), numbers, first=setting_tests.unbeaten(group))
@@ -302,59 +365,16 @@ def _present(group: Group, columns: Sequence[Column]) -> list[Column]:
     ]
 
 
-def _samples(group: Group, predictions: Path) -> list[Block]:
-    """Output of each setting's first run for each sample sentence, with the book's BLEU if it has a
-    reference."""
-    outputs = {
-        s.first.name: tables.read(predictions / s.first.name / "samples.parquet", tables.SAMPLES)
-        for s in group.settings
-    }
-    count = max(len(table) for table in outputs.values())
-
-    rows: list[tuple[str, ...]] = []
-    for number in range(count):
-        for position, (name, table) in enumerate(outputs.items()):
-            for sample in table.filter(pc.field("row") == number).to_pylist():
-                reference = sample["reference"]
-                # The prompt is written once, in the row of the best run.
-                prompt = ("", "")
-                if position == 0:
-                    prompt = (Verbatim(sample["prompt"]), Verbatim(reference or NONE))
-                score = NONE
-                if group.text is not None and group.task.d2l_bleu and reference is not None:
-                    # Both texts are normalized by the corpus's block `text`.
-                    [pair] = mt_metrics.normalized_pairs(
-                        pa.array([sample["text"]]), pa.array([reference]), group.text
-                    )
-                    score = f"{d2l_bleu(*pair):.3f}"
-                rows.append((*prompt, f"`{name}`", Verbatim(sample["text"]), score))
-    if not rows:
-        return []
-
-    heading = Heading(3, f"Sample sentences ({group.corpus})")
-    header = ("prompt", "reference", "run", "output", "book's BLEU")
-    if any(row[-1] != NONE for row in rows):
-        table = Table(header, tuple(rows), (False, False, False, False, True))
-        return [heading, table, Paragraph(_BOOK_BLEU)]
-
-    # Leave out empty columns.
-    filled = (0, 1, 2, 3) if any(row[1] not in ("", NONE) for row in rows) else (0, 2, 3)
-    table = Table(
-        tuple(header[i] for i in filled),
-        tuple(tuple(row[i] for i in filled) for row in rows),
-        (False,) * len(filled),
-    )
-    return [heading, table]
-
-
 def _figures(group: Group, figures: Sequence[Figure]) -> list[Block]:
-    """Large figures, then the attention maps, which are small."""
+    """Links to the PNG files: large figures, then the attention maps."""
     if not figures:
         return []
-    blocks: list[Block] = [Heading(3, f"Figures ({group.corpus})")]
-    blocks += [figure for figure in figures if not figure.small]
-    maps = [figure for figure in figures if figure.small]
-    return [*blocks, Paragraph(_ATTENTION), *maps] if maps else blocks
+    maps = [figure for figure in figures if figure.is_map]
+    blocks: list[Block] = [
+        Heading(3, f"Figures ({group.corpus})"),
+        *(figure for figure in figures if not figure.is_map),
+    ]
+    return [MarkdownOnly((*blocks, Paragraph(_ATTENTION), *maps) if maps else tuple(blocks))]
 
 
 def _signatures(group: Group) -> list[Block]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.report.heat_table import heat_table
 from pipeline.report.results import Group, SettingResults
 from pipeline.report.style import INK, QUIET, save_figure
 
@@ -17,10 +18,9 @@ _MAX_WRITTEN = 12  # labels up to which every cell shows its share
 def matrices(group: Group, plots: Path, out: Path) -> bool:
     """Draw a panel per setting, in order of rank, with the labels sorted by name and the counts of
     all seeds added; return False if no setting has labels."""
-    confusion = {setting.name: _added(setting, group.split) for setting in group.settings}
-    if not any(confusion.values()):
+    confusion, labels = _confusion(group)
+    if not labels:
         return False
-    labels = sorted({label for counts in confusion.values() for label in counts})
 
     # Layout in inches: a grid of square panels, with the labels' names on the left and below.
     columns = min(_COLUMNS, len(confusion))
@@ -52,6 +52,23 @@ def matrices(group: Group, plots: Path, out: Path) -> bool:
             axes.set_yticks(range(len(labels)), shown if first_column else [])
             axes.tick_params(length=0, labelcolor=QUIET, labelsize=9)
     return True
+
+
+def tables(group: Group) -> list[str]:
+    """The panels as tables of the page, with both axes named in each; none without labels."""
+    confusion, labels = _confusion(group)
+    numbers = len(labels) <= _MAX_WRITTEN
+    return [
+        heat_table(name, ("true", "predicted"), labels, labels, _shares(counts, labels), numbers)
+        for name, counts in confusion.items()
+        if labels
+    ]
+
+
+def _confusion(group: Group) -> tuple[dict[str, dict[str, dict[str, int]]], list[str]]:
+    """The counts of each setting, and the sorted labels; no labels if the task has none."""
+    confusion = {setting.name: _added(setting, group.split) for setting in group.settings}
+    return confusion, sorted({label for counts in confusion.values() for label in counts})
 
 
 def _added(setting: SettingResults, split: str) -> dict[str, dict[str, int]]:

@@ -10,9 +10,20 @@ from typing import Any
 
 from pipeline.core.errors import describe_error, refuse
 from pipeline.report.results import TEST, VALID, Group, SettingResults
-from pipeline.report.style import QUIET, hues, name_lines, save_figure, upper_first
+from pipeline.report.style import (
+    QUIET,
+    SHADE,
+    hues,
+    log_ticks,
+    name_lines,
+    save_figure,
+    side_margin,
+    upper_first,
+)
+from pipeline.report.svg import tip
 
 HISTORY = "history.csv"  # the only file that has rows for every run
+TRAINING = "training.csv"
 _RANKING = {TEST, VALID}  # of both, by_length.csv has the one that ranks
 
 Rows = list[dict[str, str]]
@@ -53,63 +64,112 @@ def _is_numeric(row: dict[str, str]) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Curves of the settings that are trained in steps: a band of training losses and one of
+    validations for each name, and the validation of the weights that each seed kept."""
+
+    group: Group
+    losses: "dict[str, Band]"
+    validations: "dict[str, Band]"
+    kept: dict[str, Points]
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.validations)
+
+
 def learning_curves(group: Group, plots: Path, out: Path) -> bool:
     """Draw training loss and validation perplexity by step, a line per setting with a band from the
     lowest to the highest seed; return False if no setting has any.
 
     Perplexity is the exponential of a loss per token. For other losses the validation loss itself
     is drawn."""
-    metric = _validation_metric(group)
+    curves = curves_of(group, plots)
+    if not curves.names:
+        return False
+
+    hue = hues(curves.names)
+    with save_figure(out, 9.6, 3.7) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+        figure.subplots_adjust(
+            left=0.06, right=1 - side_margin(curves.names, 9.6), bottom=0.14, top=0.88, wspace=0.16
+        )
+        training_panel(left, curves, hue)
+        left.set_title(training_title(group))
+        validation_panel(right, curves, hue)
+        right.set_title(f"Validation {validation_metric(group)}")
+        name_lines(right, ends_of(curves.validations), hue)
+    return True
+
+
+def curves_of(group: Group, plots: Path) -> Curves:
+    """Read the curves of a group; none of models that are fitted without steps."""
+    metric = validation_metric(group)
     bands = {
         setting.name: _band(_of_seeds(setting, plots, HISTORY, f"valid_{metric}"))
         for setting in group.settings
     }
     losses = {
-        setting.name: _band(_of_seeds(setting, plots, "training.csv", "train_loss"))
+        setting.name: _band(_of_seeds(setting, plots, TRAINING, "train_loss"))
         for setting in group.settings
     }
-    # Models that are fitted without steps have no curve.
     names = [s.name for s in group.settings if bands[s.name].mean and not s.is_fitted]
-    if not names:
-        return False
+    return Curves(
+        group,
+        {name: losses[name] for name in names},
+        {name: bands[name] for name in names},
+        _best_points(group, plots),
+    )
 
-    hue = hues(names)
-    with save_figure(out, 9.6, 3.7) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1))
-        figure.subplots_adjust(
-            left=0.06, right=1 - _margin(names, 9.6), bottom=0.14, top=0.88, wspace=0.16
+
+def training_panel(axes: Any, curves: Curves, hue: Mapping[str, str]) -> None:
+    """Draw the training losses."""
+    _lines(axes, curves.losses, hue)
+    _step_axis(axes)
+
+
+def validation_panel(axes: Any, curves: Curves, hue: Mapping[str, str]) -> None:
+    """Draw the validations, and those of the weights that were kept."""
+    bands = curves.validations
+    _lines(axes, bands, hue)
+    if validation_metric(curves.group) == "perplexity":
+        axes.set_yscale("log")
+        log_ticks(axes.yaxis, [y for band in bands.values() for y in (*band.low, *band.high)])
+    _step_axis(axes)
+
+    # Mark the validation of the weights that were kept, one mark per seed.
+    for name, points in curves.kept.items():
+        axes.plot(
+            [step for step, _ in points],
+            [value for _, value in points],
+            "o",
+            color=hue[name],
+            markersize=5,
+            markeredgecolor="white",
+            linestyle="none",
+            clip_on=False,
         )
 
-        _lines(left, {name: losses[name] for name in names}, hue)
-        left.set_title(f"Training loss, nats per {group.task.unit}")
-        _lines(right, {name: bands[name] for name in names}, hue)
-        right.set_title(f"Validation {metric}")
-        if metric == "perplexity":
-            right.set_yscale("log")
-            _plain_log_ticks(right, [y for band in bands.values() for y in (*band.low, *band.high)])
 
-        for axes in (left, right):
-            axes.set_xlabel("steps")
-            axes.set_xlim(left=0)
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-
-        # Mark the validation of the weights that were kept, one mark per seed.
-        for name, points in _best_points(group, plots).items():
-            right.plot(
-                [step for step, _ in points],
-                [value for _, value in points],
-                "o",
-                color=hue[name],
-                markersize=5,
-                markeredgecolor="white",
-                linestyle="none",
-                clip_on=False,
-            )
-        name_lines(right, {name: bands[name].mean[-1] for name in names}, hue)
-    return True
+def ends_of(bands: "Mapping[str, Band]") -> dict[str, tuple[float, float]]:
+    """The last point of each mean."""
+    return {name: band.mean[-1] for name, band in bands.items() if band.mean}
 
 
-def _validation_metric(group: Group) -> str:
+def _step_axis(axes: Any) -> None:
+    axes.set_xlabel("steps")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
+def training_title(group: Group) -> str:
+    """The title of a curve of the training loss, with its unit."""
+    return f"Training loss, nats per {group.task.unit}"
+
+
+def validation_metric(group: Group) -> str:
+    """The metric of validations whose curve is drawn."""
     return "perplexity" if group.task.unit == "token" else "loss"
 
 
@@ -118,49 +178,64 @@ def by_length(group: Group, plots: Path, out: Path) -> bool:
     seed; return False if no setting has more than one bucket.
 
     The background of lengths beyond those of the test split is shaded."""
-    task = group.task
-    rows_by_setting = {
+    rows = rows_by_length(group, plots)
+    if not rows:
+        return False
+
+    names = list(rows)
+    with save_figure(out, 7.4, 4.0) as figure:
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.075, right=1 - side_margin(names, 7.4), bottom=0.13, top=0.88)
+        length_panel(axes, group, rows)
+        axes.set_title(length_title(group))
+    return True
+
+
+def length_title(group: Group) -> str:
+    """The title of scores by length."""
+    return upper_first(f"{group.task.main_name} by {group.task.divided_by}")
+
+
+def rows_by_length(group: Group, plots: Path) -> dict[str, list[Rows]]:
+    """The tables of each setting's seeds; none if no setting has more than one bucket."""
+    rows = {
         setting.name: [read(plots / result.name / "by_length.csv") for result in setting.results]
         for setting in group.settings
     }
-    names = list(rows_by_setting)
-    if not any(len(of_seeds[0]) > 1 for of_seeds in rows_by_setting.values()):
-        return False
+    return rows if any(len(of_seeds[0]) > 1 for of_seeds in rows.values()) else {}
 
-    hue = hues(names)
-    with save_figure(out, 7.4, 4.0) as figure:
-        axes = figure.subplots()
-        figure.subplots_adjust(left=0.075, right=1 - _margin(names, 7.4), bottom=0.13, top=0.88)
 
-        ends = {}
-        for name, of_seeds in rows_by_setting.items():
-            for split in dict.fromkeys(row["split"] for row in of_seeds[0]):
-                series = [
-                    [_point(row, task.main) for row in rows if row["split"] == split]
+def length_panel(axes: Any, group: Group, rows_by_setting: Mapping[str, list[Rows]]) -> None:
+    """Draw the scores by length."""
+    task = group.task
+    hue = hues(list(rows_by_setting))
+    ends = {}
+    for name, of_seeds in rows_by_setting.items():
+        for split in dict.fromkeys(row["split"] for row in of_seeds[0]):
+            series = [
+                [_point(row, task.main) for row in rows if row["split"] == split]
+                for rows in of_seeds
+            ]
+            _with_band(axes, _band(series), of_seeds, split, hue[name])
+        if of_seeds[0]:
+            longest = max(of_seeds[0], key=lambda row: float(row["length"]))
+            at = float(longest["length"])
+            ends[name] = (
+                at,
+                mean(
+                    _point(row, task.main)[1]
                     for rows in of_seeds
-                ]
-                _with_band(axes, _band(series), of_seeds, split, hue[name])
-            if of_seeds[0]:
-                longest = max(of_seeds[0], key=lambda row: float(row["length"]))
-                at = float(longest["length"])
-                ends[name] = (
-                    at,
-                    mean(
-                        _point(row, task.main)[1]
-                        for rows in of_seeds
-                        for row in rows
-                        if (row["split"], float(row["length"])) == (longest["split"], at)
-                    ),
-                )
+                    for row in rows
+                    if (row["split"], float(row["length"])) == (longest["split"], at)
+                ),
+            )
 
-        axes.set_title(upper_first(f"{task.main_name} by {task.divided_by}"))
-        axes.set_xlabel(task.length)
-        if task.scale:
-            axes.set_ylim(task.scale[0], task.scale[1] * 1.02)
-        axes.set_xlim(left=0)
-        _mark_splits(axes, [row for of_seeds in rows_by_setting.values() for row in of_seeds[0]])
-        name_lines(axes, ends, hue)
-    return True
+    axes.set_xlabel(task.length)
+    if task.scale:
+        axes.set_ylim(task.scale[0], task.scale[1] * 1.02)
+    axes.set_xlim(left=0)
+    _mark_splits(axes, [row for of_seeds in rows_by_setting.values() for row in of_seeds[0]])
+    name_lines(axes, ends, hue)
 
 
 def _with_band(axes: Any, band: "Band", of_seeds: Sequence[Rows], split: str, color: str) -> None:
@@ -194,7 +269,7 @@ def _mark_splits(axes: Any, rows: Rows) -> None:
         starts = min(int(row["from"]) for row in rows if row["split"] == split)
         if starts > longest // 2:
             edge = max(starts, longest) - 0.5 if starts > longest else starts - 0.5
-            axes.axvspan(edge, axes.get_xlim()[1], color="#f5f6f8", zorder=0, linewidth=0)
+            axes.axvspan(edge, axes.get_xlim()[1], color=SHADE, zorder=0, linewidth=0)
             axes.annotate(
                 split,
                 (edge, 1),
@@ -210,7 +285,7 @@ def _mark_splits(axes: Any, rows: Rows) -> None:
 def _best_points(group: Group, plots: Path) -> dict[str, Points]:
     """Validation of the weights of each seed, by setting: the best one, or that of the averaged
     weights of the last epochs."""
-    metric = _validation_metric(group)
+    metric = validation_metric(group)
     best: dict[str, Points] = {}
     for setting in group.settings:
         if setting.is_fitted:
@@ -239,11 +314,9 @@ def _band(series: Sequence[Points]) -> Band:
     have different numbers of steps, of which the mean is drawn."""
     shared = list(zip(*series, strict=False))
     values = [[value for _, value in points] for points in shared]
+    steps = [mean([step for step, _ in points]) for points in shared]
     return Band(
-        [
-            (mean([step for step, _ in points]), mean(at))
-            for points, at in zip(shared, values, strict=True)
-        ],
+        list(zip(steps, map(mean, values), strict=True)),
         [min(at) for at in values],
         [max(at) for at in values],
     )
@@ -259,21 +332,9 @@ def _lines(axes: Any, bands: Mapping[str, Band], hue: Mapping[str, str]) -> None
         x = [step for step, _ in band.mean]
         marker = {"marker": "o", "markersize": 3} if len(x) == 1 else {}
         axes.fill_between(x, band.low, band.high, color=hue[name], alpha=0.16, linewidth=0)
-        axes.plot(x, [value for _, value in band.mean], color=hue[name], **marker)
-
-
-def _plain_log_ticks(axes: Any, values: list[float]) -> None:
-    """Set ticks at round numbers within the data: 1, 2, 5, 10, 20, 50, ..., and finer steps if
-    those give fewer than three."""
-    low, high = min(values), max(values)
-    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(1 + i / 5 for i in range(45))):
-        ticks = [
-            s * 10**e for e in range(12) for s in steps if low * 0.97 <= s * 10**e <= high * 1.03
-        ]
-        if len(ticks) >= 3:
-            break
-    axes.set_yticks(ticks, [f"{tick:,g}" for tick in ticks])
-    axes.set_yticks([], minor=True)
+        y = [value for _, value in band.mean]
+        label = f"{name}: {y[-1]:.4g} at step {x[-1]:,.0f}" if y else name
+        axes.plot(x, y, color=hue[name], gid=tip(label), **marker)
 
 
 def _series(rows: Rows, key: str) -> Points:
@@ -282,8 +343,3 @@ def _series(rows: Rows, key: str) -> Points:
 
 def _point(row: Mapping[str, str], key: str) -> tuple[float, float]:
     return float(row["length"]), float(row[key])
-
-
-def _margin(names: list[str], width: float) -> float:
-    """The share of the width (inches) that the longest name needs right of the lines."""
-    return (0.25 + 0.082 * max(len(name) for name in names)) / width

@@ -110,8 +110,8 @@ def difference(
         f"`{pair.first}` – `{pair.second}`",
         form.format(pair.difference),
         interval(pair.low, pair.high, form),
-        _p(pair.p),
-        _p(pair.corrected),
+        p_value(pair.p),
+        p_value(pair.corrected),
         "yes" if pair.corrected < LEVEL else "no",
     )
 
@@ -129,5 +129,6 @@ def _more_seeds(count: int | None, split_name: str) -> str:
     return str(count) if count else NONE
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """Cell with a p-value."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 INK, QUIET, FAINT = "#22262b", "#6b747d", "#e3e7ea"  # text, secondary text, grid
+EDGE, SHADE, PAPER = "#b9c0c8", "#f5f6f8", "#ffffff"  # axes, shaded areas, background
 # Distinguishable with colour blindness.
 HUES = (
     "#0b6fa4",
@@ -21,11 +22,19 @@ OTHER = "#a3abb3"  # from the ninth run on
 
 _LINE_HEIGHT = 13.0  # points between the names of two lines
 
+_MOST_TICKS = 8  # of a logarithmic axis
+_TICK_STEPS = (
+    (1, 2, 5),
+    (1, 1.5, 2, 3, 4, 5, 7),
+    (1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+    tuple(1 + i / 5 for i in range(45)),
+)
+
 _SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # bundled with matplotlib, so the same on all machines
     "font.size": 9.5,
     "text.color": INK,
-    "axes.edgecolor": "#b9c0c8",
+    "axes.edgecolor": EDGE,
     "axes.labelcolor": QUIET,
     "axes.linewidth": 0.8,
     "axes.titlelocation": "left",
@@ -48,6 +57,9 @@ _SETTINGS: dict[str, Any] = {
     "lines.solid_capstyle": "round",
     "figure.dpi": 160,
     "path.simplify": True,
+    # Text of SVG figures stays text, and their ids are the same in every run.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "seqline",
 }
 
 
@@ -57,8 +69,8 @@ def hues(names: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def save_figure(out: Path, width: float, height: float) -> Iterator[Any]:
-    """Open a figure of `width` x `height` inches; write it to `out` when the block ends."""
+def open_figure(width: float, height: float) -> Iterator[Any]:
+    """Open a figure of `width` x `height` inches, with the style in force until the block ends."""
     import matplotlib
 
     with matplotlib.rc_context(_SETTINGS):
@@ -68,8 +80,46 @@ def save_figure(out: Path, width: float, height: float) -> Iterator[Any]:
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         yield figure
+
+
+@contextmanager
+def save_figure(out: Path, width: float, height: float) -> Iterator[Any]:
+    """Open a figure as `open_figure`; write it to `out` as PNG when the block ends."""
+    with open_figure(width, height) as figure:
+        yield figure
         # The metadata would name matplotlib's version.
         figure.savefig(out, format="png", facecolor="white", metadata={"Software": None})
+
+
+def log_ticks(axis: Any, values: Sequence[float]) -> None:
+    """Set ticks of a logarithmic axis at round numbers within the data: 1, 2, 5, 10, 20, 50, ...,
+    and finer steps if those give fewer than three; of too many, leave some out."""
+    low, high = min(values), max(values)
+    for steps in _TICK_STEPS:
+        ticks = [
+            s * 10**e
+            for e in range(-6, 16)
+            for s in steps
+            if low * 0.97 <= s * 10**e <= high * 1.03
+        ]
+        if len(ticks) >= 3:
+            break
+    ticks = ticks[:: -(-len(ticks) // _MOST_TICKS)] if ticks else [low]
+    axis.set_ticks(ticks, [_short(tick) for tick in ticks])
+    axis.set_ticks([], minor=True)
+
+
+def _short(number: float) -> str:
+    """A number with `k` for thousands and `M` for millions, if it has five digits or more."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= 10 * unit or (number >= unit and unit > 1e3):
+            return f"{number / unit:g}{letter}"
+    return f"{number:,g}"
+
+
+def side_margin(names: Sequence[str], width: float) -> float:
+    """The share of the width (inches) that the longest name needs right of the lines."""
+    return (0.25 + 0.082 * max(len(name) for name in names)) / width
 
 
 def name_lines(axes: Any, ends: Mapping[str, tuple[float, float]], hue: Mapping[str, str]) -> None:

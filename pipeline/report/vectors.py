@@ -4,13 +4,16 @@ class."""
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.report.style import HUES, INK, OTHER, QUIET, save_figure
+from pipeline.report.style import HUES, INK, OTHER, QUIET, open_figure, save_figure
+from pipeline.report.svg import to_svg
 
+_SIZE = (7.4, 5.6)  # inches
 _WORDS = 400  # dots: the most frequent words
 _LABELLED = 70  # dots with their word
 # Without classes, words with a larger share of the text are left out: they are mostly function
@@ -24,6 +27,18 @@ def picture(table: pa.Table, classes: Mapping[str, str], out: Path) -> None:
 
     Vectors are scaled to length 1, as cosine compares them.
     """
+    with save_figure(out, *_SIZE) as figure:
+        _draw(figure, table, classes)
+
+
+def drawing(table: pa.Table, classes: Mapping[str, str], name: str, description: str) -> str:
+    """The same figure as SVG, with the arguments `name` and `description` of `to_svg`."""
+    with open_figure(*_SIZE) as figure:
+        _draw(figure, table, classes)
+        return to_svg(figure, name, description)
+
+
+def _draw(figure: Any, table: pa.Table, classes: Mapping[str, str]) -> None:
     words = _select_words(table, classes)
     tokens = words["token"].to_pylist()
     values = words["vector"].combine_chunks().values.to_numpy()
@@ -36,38 +51,35 @@ def picture(table: pa.Table, classes: Mapping[str, str], out: Path) -> None:
     common = [kind for kind, _ in Counter(kind for kind in kinds if kind).most_common(len(HUES))]
     hue = dict(zip(common, HUES, strict=False))
 
-    with save_figure(out, 7.4, 5.6) as figure:
-        axes = figure.add_axes((0.02, 0.03, 0.96 if not hue else 0.81, 0.94))
-        axes.scatter(
-            *point_V2.T, s=11, c=[hue.get(kind, OTHER) for kind in kinds], linewidths=0, alpha=0.85
+    axes = figure.add_axes((0.02, 0.03, 0.96 if not hue else 0.81, 0.94))
+    axes.scatter(
+        *point_V2.T, s=11, c=[hue.get(kind, OTHER) for kind in kinds], linewidths=0, alpha=0.85
+    )
+
+    position_V2 = axes.transData.transform(point_V2) * 72 / figure.dpi  # points
+    for i in _labelled(position_V2, tokens):
+        axes.annotate(
+            tokens[i].replace("$", r"\$"),
+            point_V2[i],
+            (3, 2),
+            textcoords="offset points",
+            fontsize=7,
+            color=hue.get(kinds[i], INK),
         )
+    # Remove ticks and frame: distances between the projected points have no unit.
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
-        position_V2 = axes.transData.transform(point_V2) * 72 / figure.dpi  # points
-        for i in _labelled(position_V2, tokens):
-            axes.annotate(
-                tokens[i].replace("$", r"\$"),
-                point_V2[i],
-                (3, 2),
-                textcoords="offset points",
-                fontsize=7,
-                color=hue.get(kinds[i], INK),
-            )
-        # Remove ticks and frame: distances between the projected points have no unit.
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.grid(visible=False)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-
-        # Legend.
-        for number, kind in enumerate(common):
-            figure.text(
-                0.85, 0.94 - 0.045 * number, f"●  {kind}", color=hue[kind], fontsize=9, va="top"
-            )
-        if hue and len(set(kinds)) > len(common):
-            figure.text(
-                0.85, 0.94 - 0.045 * len(common), "●  other", color=QUIET, fontsize=9, va="top"
-            )
+    # Legend.
+    for number, kind in enumerate(common):
+        figure.text(
+            0.85, 0.94 - 0.045 * number, f"●  {kind}", color=hue[kind], fontsize=9, va="top"
+        )
+    if hue and len(set(kinds)) > len(common):
+        figure.text(0.85, 0.94 - 0.045 * len(common), "●  other", color=QUIET, fontsize=9, va="top")
 
 
 def principal_components(point_VD: NDArray[np.float64]) -> NDArray[np.float64]:

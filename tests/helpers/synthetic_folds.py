@@ -33,6 +33,7 @@ def project(root: Path, nats: Mapping[str, Mapping[int, list[float]]], seed: int
     for fold in folds:
         counts = (("train", 5), ("valid", 10), ("test", 60))
         texts[fold] = {split: synthetic_runs._sentences(rng, count, 12) for split, count in counts}
+        synthetic_runs.counts(root, f"text_{fold}", texts[fold])
         synthetic_runs.stories(root / f"data/tokens/text_{fold}", texts[fold])
         ids = root / f"data/encoded/text_{fold}"
         synthetic_runs.ids(ids, texts[fold], tables.ENCODED_TEXT)

@@ -62,12 +62,14 @@ def project(
     default_params.write(root, {"evaluation": evaluation, "corpora": corpora, "runs": runs})
     rng = np.random.default_rng(seed)
     sentences = {split: _sentences(rng, count, long) for split, count, long in _splits(rows)}
+    counts(root, "pairs", sentences)
     references(root / "data/tokens/pairs", sentences)
     ids(root / "data/encoded/pairs", sentences, tables.ENCODED_PAIR)
     for name, wrong in translators.items():
         translations(root / "data/predictions" / name, sentences, wrong, rng)
         model(root / "data/models" / name, 3.0 + wrong)
     texts = {split: found for split, found in sentences.items() if split != "test_long"}
+    counts(root, "story", texts)
     stories(root / "data/tokens/story", texts)
     ids(root / "data/encoded/story", texts, tables.ENCODED_TEXT)
     for name, nats in models.items():
@@ -127,6 +129,17 @@ def _block(task: str, corpus: str, name: str) -> dict[str, object]:
 def _sentences(rng: np.random.Generator, count: int, longest: int) -> list[list[str]]:
     lengths = rng.integers(max(2, longest // 2 if longest > 20 else 2), longest + 1, count)
     return [[*rng.choice(WORDS, length), "."] for length in lengths]
+
+
+def counts(root: Path, corpus: str, sentences: dict[str, list[list[str]]]) -> None:
+    """What the tokenize stage counts, without all but rows and tokens."""
+    splits = {
+        split: {"rows": len(found), "tokens": sum(map(len, found)), "rejected": {}}
+        for split, found in sentences.items()
+    }
+    path = root / f"reports/corpora/{corpus}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"blank_lines": 0, "splits": splits}))
 
 
 def references(folder: Path, sentences: dict[str, list[list[str]]]) -> None:

@@ -19,7 +19,7 @@ SHARED = {"contracts", "nn"}
 BLIND = {"models", "tasks", "training", "decoding"}
 JUDGING = {"scoring", "report", "tracking", "promotion"}
 # where models, tasks, training and decoding meet, as in a stage
-MEETING = {"inference", "predictions"}
+MEETING = {"inference", "predictions", "predictor"}
 CONFORMANCE = {"conformance"}  # they meet here too, on small data
 DAG = {"dag"}
 TOP = {"cli", "flow", "serving"}
@@ -34,6 +34,7 @@ TORCH = {
     "tracking",
     "inference",
     "predictions",
+    "predictor",
     "conformance",
     "cli",
     "stages",
@@ -213,9 +214,10 @@ def test_modules_are_picked_by_name_in_one_place_only() -> None:
     importing = {name for name in modules() if {"importlib", "runpy"} & tops(name)}
     assert {name for name in importing if not is_view(name)} <= {
         "pipeline.core.config",
-        "pipeline.cli.health_checks",
+        "pipeline.cli.version",
         "pipeline.dag.stage_server",  # runs any stage
         "pipeline.flow.devices",
+        "pipeline.cli.arguments",  # only reads the installed version
         "seqline._library",  # only looks where a module would come from
     }
 

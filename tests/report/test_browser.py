@@ -1,7 +1,6 @@
 """What a person sees: MLflow's pages on a synced store, through `seqline ui`, in a real browser."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import chromium, needs_chromium
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from tracking_project import HANG_SECONDS, digest_of, eventually, write_project
@@ -24,20 +23,14 @@ from pipeline import tracking
 from pipeline.core.errors import UserError
 from pipeline.serving import mlflow_ui
 from pipeline.tracking import mlflow_store
+from pipeline.tracking.pages import CURVES, SCORES
 
 TOP = Path(__file__).parents[2]
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-background-networking "
-    "--disable-component-update --disable-sync --no-first-run --window-size=1500,2200"
-)
 DRAWN = (
     "document.querySelector('.js-plotly-plot image') || [...document.images].some(image => "
     "image.naturalWidth === 200)"
 )
+HEADER = "//*[contains(@class, 'ag-header')]//*[text()='{}']"
 UI = (
     "import sys; from pathlib import Path; from pipeline.serving import mlflow_ui; "
     "mlflow_ui.ui(Path(sys.argv[1]), int(sys.argv[2]))"
@@ -75,13 +68,8 @@ def pages(moved: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path / 'browser'}"]:
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path) as driver:
+        yield driver
 
 
 def wait_for(browser: webdriver.Chrome, *texts: str, seconds: float = 60.0) -> None:
@@ -103,9 +91,7 @@ def the_run(root: Path, name: str) -> Any:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="no chromium with its chromedriver on the PATH"
-)
+@needs_chromium
 def test_mlflow_pages_show_all_results_of_a_moved_project(
     pages: tuple[subprocess.Popen[str], str], browser: webdriver.Chrome, moved: Path, tmp_path: Path
 ) -> None:
@@ -119,6 +105,13 @@ def test_mlflow_pages_show_all_results_of_a_moved_project(
 
     look(pages[1], "seqline/language_model")
     look(f"{home}/runs", "lstm", "transformer")
+    # The first columns of the view are the scores.
+    look(f"{home}/runs?viewStateShareKey={SCORES}", "Run Name", "score", "seeds", "4.25")
+    columns = ("Duration", "score", "seeds", "corpus", "family")
+    headers = [browser.find_element(By.XPATH, HEADER.format(column)) for column in columns]
+    places = [header.location["x"] for header in headers]
+    assert places == sorted(places)
+    look(f"{home}/runs?viewStateShareKey={CURVES}&compareRunsMode=CHART", "Group: lstm")
     look(f"{home}/runs/{run.run_id}", "test/perplexity", "4.25", "model.hidden", "data/encoded/toy")
     look(f"{home}/runs/{run.run_id}/model-metrics", "lstm (train/loss)", "lstm (test/perplexity)")
     assert WebDriverWait(browser, HANG_SECONDS).until(

@@ -111,7 +111,10 @@ def test_earlier_looks_stay_and_are_counted(project: Path) -> None:
     after = looks.read(project / LOOKS)
     assert before < after
     assert [look.run for look in after - before] == ["lstm"]
-    assert "so far: 3 trained models of 2 settings" in comparison(project).split("on story")[1]
+    assert (
+        "so far: 3 trained models of 2 settings"
+        in comparison(project).split("## Language models on story")[1]
+    )
 
 
 def test_another_search_is_another_look(project: Path) -> None:

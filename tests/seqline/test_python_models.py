@@ -13,7 +13,7 @@ import trained_project
 
 import seqline
 from pipeline import tracking
-from pipeline.cli import trained_run
+from pipeline.cli import translate
 from pipeline.core import tables
 from pipeline.tracking import registry
 
@@ -43,7 +43,7 @@ def samples(root: Path, run: str) -> list[dict[str, Any]]:
 
 
 def test_translations_are_those_of_the_command(root: Path, translator: seqline.Model) -> None:
-    session = trained_run.open_run(root, "transformer")
+    session = translate.open_ensemble(root, ["transformer"])[1]
     expected = [best[0].text for best in session.translate(ENGLISH)]
     assert translator.translate(ENGLISH) == expected
     assert expected[1] == ""

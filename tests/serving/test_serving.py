@@ -185,9 +185,11 @@ def test_seqline_serves_a_classifier_from_any_folder_until_ctrl_c(
         assert status == 200
         assert [row["label"] for row in found["predictions"]] == [sample["text"] for sample in want]
         assert all(0.5 <= row["probability"] <= 1 for row in found["predictions"])
+        _, unknown = post(address, {"inputs": ["The zyzzy .", "the"]})
+        assert [row["unknown_words"] for row in unknown["predictions"]] == [["zyzzy"], []]
         assert post(address, {"inputs": [" \u200b "]}) == (
             200,
-            {"predictions": [{"label": "", "probability": 0.0}]},
+            {"predictions": [{"label": "", "probability": 0.0, "unknown_words": []}]},
         )
         status, refused = post(address, {"inputs": ["so good .", None]})
         assert (status, refused["message"]) == (400, "inputs[1]: got null; expected a text.")
@@ -278,6 +280,56 @@ def test_a_loaded_version_gives_no_more_answers_than_its_limit(
         answers(["the cat sleeps ."], {"n_best": n_best})
 
 
+@pytest.mark.parametrize("run", trained_project.RUNS)
+def test_mlflow_refuses_params_with_unknown_names(run: str, project: Path) -> None:
+    answers = loaded(f"{NAMES[run]}/1")
+    line = r"^params: got the unknown name 'nbest'; expected (one of|no params)"
+    with pytest.raises(MlflowException, match=line):
+        answers(["the ___ ."], {"nbest": 3})
+    assert len(answers(["the ___ ."])) == 1
+
+
+def test_other_models_of_mlflow_still_ignore_unknown_params(project: Path, tmp_path: Path) -> None:
+    loaded(f"{NAMES['mlp']}/1")
+    (tmp_path / "model.py").write_text(
+        "import mlflow\nclass Plain(mlflow.pyfunc.PythonModel):\n"
+        "    def predict(self, context, model_input, params=None):\n        return [1]\n"
+        "mlflow.models.set_model(Plain())\n"
+    )
+    mlflow.pyfunc.save_model(tmp_path / "saved", python_model=str(tmp_path / "model.py"))
+    model = mlflow.pyfunc.load_model(str(tmp_path / "saved"))
+    assert model.predict(["a"], {"nbest": 3}) == [1]
+
+
+def test_best_version_is_served_until_there_is_a_champion(
+    project: Path, tmp_path: Path, seqline
+) -> None:
+    name = NAMES["mlp"]
+    program = (
+        f"import sys; sys.argv = ['seqline', 'serve', {name!r}, '--port', sys.argv[2]]; "
+        "from pipeline import cli; cli.main()"
+    )
+    text = "THE ."
+    want = seqline(project, "classify", text, "--run", "mlp").out
+    with serving([sys.executable, "-c", program, "--port"], project) as address:
+        status, found = post(address, {"inputs": [text]})
+        assert (status, found["predictions"][0]["label"]) == (200, want.split()[1])
+    said = seqline(project, "classify", text, "--run", "@champion")
+    assert (said.status, "expected one that it has, and it has none" in said.err) == (2, True)
+
+    version = registry.version_of_run(project, "mlp")
+    registry.promote(project, version, {"by": "hand"})
+    said = seqline(project, "classify", text)
+    assert (said.status, said.out) == (0, want)
+    assert said.err == (
+        f"seqline: answers by mlp, the champion of {name} (version {version.version})\n"
+    )
+    for champion in ("@champion", f"{name}@champion"):
+        assert seqline(project, "classify", text, "--run", champion) == (0, want, "")
+    rows = map(json.loads, seqline(project, "runs", "--json").out.splitlines())
+    assert {row["run"]: row["champion"] for row in rows if row["champion"]}["mlp"] == 1
+
+
 BLANK_TEXTS = ("", " ", "\u200b", "\u00a0\t", "\ufeff", "\x00\x1b")
 
 
@@ -297,7 +349,8 @@ def test_blank_text_has_blank_prediction_and_does_not_affect_others(
     # which draws anew for each text
     for row in mixed[:1] if run == "rnn" else (mixed[0], mixed[-1]):
         for key, value in alone.items():
-            assert row[key] == value or key == "row" or row[key] == pytest.approx(value, abs=1e-4)
+            same = row[key] == value or key in ("row", "unknown_words")
+            assert same or row[key] == pytest.approx(value, abs=1e-4)
 
 
 def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -311,7 +364,8 @@ def test_translate_answers_readable_lines_and_blank_ones_with_blanks(
     good = "the cat sleeps .\nthe king sees a tree .\n"
     piped(monkeypatch, good.encode())
     want = seqline(project, "translate", "--run", "seq2seq")
-    assert (want.status, want.err, want.out.count("\n")) == (0, "", 2)
+    assert (want.status, want.out.count("\n")) == (0, 2)
+    unknown = want.err.replace(" of 2 lines", " of 5 lines")
     first, second = want.out.splitlines()
 
     lines = [
@@ -327,19 +381,20 @@ def test_translate_answers_readable_lines_and_blank_ones_with_blanks(
     line = (
         "standard input: got byte 0xe9, line 4; expected UTF-8. Convert it, for example with iconv."
     )
-    assert (result.status, result.err) == (2, f"seqline: {line}\n")
+    assert (result.status, result.err) == (2, f"{unknown}seqline: {line}\n")
 
     piped(monkeypatch, b"\n".join(lines))
     several = seqline(project, "translate", "--run", "seq2seq", "--n-best", "2")
-    assert [bool(row) for row in several.out.split("\n")] == [True] * 2 + [False] * 6 + [
-        True
-    ] * 2 + [False]
+    rows = [row.split(" ||| ") for row in several.out.splitlines()]
+    assert [row[0] for row in rows] == ["0", "0", "1", "2", "3", "4", "4"]
+    assert [rows[number][1] for number in (0, 2, 3, 4, 5)] == [first, "", "", "", second]
+    assert [row[3] for row in rows[2:5]] == ["0.0000", "0.0000", "-inf"]
 
 
 def test_classify_answers_every_line_and_names_the_blank_ones(
     project: Path, monkeypatch, seqline
 ) -> None:
-    piped(monkeypatch, b"so good .\n\nso bad .\n\xe2\x80\x8b\n")
+    piped(monkeypatch, b"the .\n\nthe the .\n\xe2\x80\x8b\n")
     result = seqline(project, "classify", "--run", "mlp")
     assert result.status == 0
     assert [bool(line) for line in result.out.split("\n")] == [True, False, True, False, False]

@@ -23,7 +23,7 @@ _LEAST = 0.95  # share of right labels
 def training(model: Any) -> tuple[pa.Table, pa.Table, classification.Config]:
     """Texts of two words."""
     objective = classification.Config(
-        batch_tokens=200, label_smoothing=0.0, balance="none", max_length=None
+        batch_tokens=200, label_smoothing=0.0, max_length=None, balance="none"
     )
     return _rows(400, 1), _rows(60, 2), objective
 
