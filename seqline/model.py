@@ -167,14 +167,14 @@ class Model:
         texts: list[str] = session.generate(check_texts(prefixes, "prefixes"), seed)
         return texts
 
-    def classify(self, texts: Texts | Sequence[os.PathLike[str]]) -> list[Label]:
-        """The likeliest label of each text; for a model of pictures, of each PNG file."""
+    def classify(
+        self, texts: Texts | Sequence[os.PathLike[str]] | Sequence[tuple[str, str]]
+    ) -> list[Label]:
+        """The likeliest label of each text; for a model of pictures, of each PNG file; for a model
+        of pairs, of each (premise, hypothesis)."""
         classify = self._require("classify")
-        names = [
-            os.fspath(item) if isinstance(item, os.PathLike) else item
-            for item in items(texts, "texts")
-        ]
-        predictions = classify(check_texts(names, "texts"))
+        inputs = [_classifier_input(item) for item in items(texts, "texts")]
+        predictions = classify(check_texts(inputs, "texts"))
         return [Label(item.text, math.exp(item.log_prob)) for item in predictions]
 
     def fill(self, texts: Texts) -> list[str]:
@@ -252,6 +252,15 @@ def _abilities_of_search(session: Session) -> tuple[str, ...]:
         return ("generate",)
     attention = ("attention",) if hasattr(session.model, "attention") else ()
     return ("translate", "n_best", *attention)
+
+
+def _classifier_input(item: Any) -> Any:
+    """A picture's name, or a pair, as the text that a classifier takes."""
+    if isinstance(item, os.PathLike):
+        return os.fspath(item)
+    if isinstance(item, tuple) and all(isinstance(side, str) for side in item):
+        return "\t".join(item)
+    return item
 
 
 def _check_prefixes(prefixes: Any, texts: Sequence[str]) -> list[str] | None:

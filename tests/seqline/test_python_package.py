@@ -5,7 +5,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ import yaml
 
 import seqline
 from pipeline.core import tables
+from pipeline.inference import Prediction
+from seqline import trained
 from seqline.arguments import check_texts, project_root
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,3 +225,27 @@ def test_tuning_ranks_by_validation_scores(scored: Path, tmp_path: Path) -> None
     content["evaluation"]["test"] = False
     (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     assert set(seqline.runs(root).split) == {"valid"}
+
+
+def test_pairs_and_files_become_the_texts_of_their_classifiers() -> None:
+    received: list[str] = []
+
+    def classify(texts: list[str]) -> list[Prediction]:
+        received.extend(texts)
+        return [Prediction("yes", 0.0, 0.0) for _ in texts]
+
+    block = SimpleNamespace(setting="x", family="x", task="x", corpus="x", seed=1)
+    run = SimpleNamespace(
+        name="x-1",
+        block=block,
+        uses_search=False,
+        predictions=SimpleNamespace(open_classifier=None),
+        open_classifier=lambda: classify,
+    )
+    model = seqline.Model(cast(trained.Run, run))
+    labels = model.classify([("a dog runs", "an animal moves")])
+    assert labels == [seqline.Label("yes", 1.0)]
+    model.classify([Path("folder/a.png")])
+    assert received == ["a dog runs\tan animal moves", "folder/a.png"]
+    with pytest.raises(TypeError, match=r"^texts: got one text, PosixPath\('a\.png'\); expected"):
+        model.classify(Path("a.png"))  # type: ignore[arg-type]
