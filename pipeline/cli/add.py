@@ -22,7 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         ("source", "the text to translate"),
         ("target", "its translation"),
         ("text", "the text"),
-        ("label", "its label"),
+        ("premise", "the first text of a labelled pair"),
+        ("hypothesis", "the second text of a labelled pair"),
+        ("label", "the label"),
     ):
         help_text = f"column with {what}: its name, or its number from 0 without a heading"
         corpus.add_argument(f"--{part}", metavar="COLUMN", help=help_text)
@@ -48,7 +50,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 def _corpus(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import add_corpus
 
-    parts = ("source", "target", "text", "label")
+    parts = ("source", "target", "text", "premise", "hypothesis", "label")
     columns = {part: value for part in parts if (value := getattr(arguments, part)) is not None}
     added = add_corpus.add(root, arguments.file, arguments.name, columns)
     print_escaped("\n".join(added.remarks))

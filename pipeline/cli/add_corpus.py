@@ -20,7 +20,12 @@ _FEW_TOKENS = 50_000  # below which words that occur once are kept
 _LEAST_OF_LABEL = 200  # rows of the rarest label that a hash divides without losing it
 _PROMPT_WORDS = 4
 _COUNTING = Text(level="word", lowercase=True, letters_only=False, max_tokens=None)
-_ROWS = {"text": "texts", "pair": "pairs", "labelled": "labelled texts"}
+_ROWS = {
+    "text": "texts",
+    "pair": "pairs",
+    "labelled": "labelled texts",
+    "labelled_pair": "labelled pairs",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +85,13 @@ def _path(root: Path, file: str) -> str:
 def _block(
     path: str, guess: inspect_source.Guess, kind: str, counts: Counts, name: str
 ) -> dict[str, Any]:
-    level, size, min_count = _vocabulary(kind, counts)
+    level, size, min_count = _vocabulary(counts)
     return {
         "format": guess.format,
         "source": {"path": path},
         "read": guess.read,
         "limit": None,
-        "split": _split(guess, kind, counts),
+        "split": _split(guess, counts),
         "text": {"level": level, "lowercase": True, "letters_only": False, "max_tokens": None},
         "bleu_tokenizer": "auto",
         "vocab": {
@@ -99,25 +104,25 @@ def _block(
     }
 
 
-def _vocabulary(kind: str, counts: Counts) -> tuple[str, int | None, int]:
+def _vocabulary(counts: Counts) -> tuple[str, int | None, int]:
     """Level of the tokens, size of the vocabulary, and the least count of a token in it."""
     # Where a sentence is a single word, characters; or pieces, if the other side has words.
     if counts.spaceless_sides:
         if counts.spaceless_sides < len(counts.letters) and counts.rows >= _MANY_ROWS:
             return "bpe", 8000, 1
         return "char", None, 1
-    if kind != "labelled" and counts.tokens >= _MANY_TOKENS:
+    if not counts.labels and counts.tokens >= _MANY_TOKENS:
         return "bpe", 4000 if counts.tokens < 1_000_000 else 8000, 1
     if counts.tokens < _FEW_TOKENS:
         return "word", None, 1
     return "word", 20_000, 2
 
 
-def _split(guess: inspect_source.Guess, kind: str, counts: Counts) -> Any:
+def _split(guess: inspect_source.Guess, counts: Counts) -> Any:
     files = guess.read["files"]
     if "all" in files:
         share = 0.1 if counts.rows < _MANY_ROWS else 0.05
-        rare = kind == "labelled" and min(counts.labels.values()) < _LEAST_OF_LABEL
+        rare = bool(counts.labels) and min(counts.labels.values()) < _LEAST_OF_LABEL
         # Running text is cut into parts; a row of a table stands alone.
         running = guess.format == "text_lines"
         method = "contiguous" if rare or running else "hash"
@@ -128,8 +133,16 @@ def _split(guess: inspect_source.Guess, kind: str, counts: Counts) -> Any:
 def _samples(kind: str, counts: Counts) -> list[dict[str, str | None]]:
     if kind == "pair":
         return [{"prompt": row["source"], "reference": row["target"]} for row in counts.samples]
-    if kind == "labelled":
-        return [{"prompt": row["text"], "reference": row["label"]} for row in counts.samples]
+    if counts.labels:
+        # The texts of a labelled pair are in one prompt.
+        texts = [
+            "\t".join(text for side, text in row.items() if side != "label")
+            for row in counts.samples
+        ]
+        labels = [row["label"] for row in counts.samples]
+        return [
+            {"prompt": text, "reference": label} for text, label in zip(texts, labels, strict=True)
+        ]
     prompts = [" ".join(row["text"].split()[:_PROMPT_WORDS]) for row in counts.samples]
     return [{"prompt": prompt, "reference": None} for prompt in prompts]
 

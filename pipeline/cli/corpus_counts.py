@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pipeline.corpora import BLANK
 from pipeline.text import tokens
 
-_SIDES = ("text", "source", "target")
 _SAMPLES = 3
 _SAMPLE_TOKENS = range(3, 16)
 _LETTER = r"\p{L}"
@@ -63,7 +62,7 @@ def count(reader: ModuleType, read: Any, raw: Path, text: tokens.Text) -> Counts
         counts.rows += len(usable)
         if "label" in usable.schema.names:
             counts.labels.update(usable["label"].to_pylist())
-        for side in _SIDES:
+        for side in tokens.SIDES:
             if side in usable.schema.names:
                 normal = tokens.normalise(usable[side], text.lowercase, text.letters_only)
                 size = pc.list_value_length(tokens.split(normal, text.level)).to_numpy()
@@ -79,7 +78,7 @@ def count(reader: ModuleType, read: Any, raw: Path, text: tokens.Text) -> Counts
 def _usable(batch: pa.RecordBatch, counts: Counts) -> pa.RecordBatch:
     """Rows that are no rejects and have text on every side; the others are counted."""
     reasons = batch["reject"]
-    for side in _SIDES:
+    for side in tokens.SIDES:
         if side in batch.schema.names:
             empty = pc.equal(pc.utf8_trim_whitespace(batch[side]), "")
             reasons = pc.coalesce(reasons, pc.if_else(empty, f"{side} is empty", None))
@@ -97,7 +96,7 @@ def _add_samples(
     batch: pa.RecordBatch, sizes: NDArray[np.int32], samples: list[dict[str, str]]
 ) -> None:
     """Add rows of a usual length, each with another text, until there are `_SAMPLES`."""
-    names = [name for name in (*_SIDES, "label") if name in batch.schema.names]
+    names = [name for name in (*tokens.SIDES, "label") if name in batch.schema.names]
     for row in np.flatnonzero(np.isin(sizes, _SAMPLE_TOKENS)).tolist():
         sample = {name: " ".join(batch[name][row].as_py().split()) for name in names}
         if all(sample[names[0]] != other[names[0]] for other in samples):

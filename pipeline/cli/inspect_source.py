@@ -43,13 +43,15 @@ _ABOUT = frozenset(
     ["readme", "license", "licence", "about", "citation", "notice", "changelog", "copying"]
 )
 _SOURCE, _TARGET = ("source", "src"), ("target", "tgt", "trg")
+_PREMISE = ("premise", "sentence1", "text1", "text_a", "sentence_a")
+_HYPOTHESIS = ("hypothesis", "sentence2", "text2", "text_b", "sentence_b")
 _TEXT = (
     *("text", "sentence", "review", "comment", "content", "body", "message", "tweet", "document"),
     *("article", "sms", "headline", "question", "utterance", "phrase", "line", "title"),
 )
 _LABEL = (
     *("label", "labels", "class", "category", "sentiment", "polarity", "rating", "stars", "topic"),
-    *("intent", "emotion", "target", "score"),
+    *("gold_label", "intent", "emotion", "target", "score"),
 )
 # Codes of ISO 639-1 that are no usual names of columns (id, no, is, so), and names.
 _LANGUAGE_WORDS = """
@@ -144,7 +146,8 @@ def _table(
     columns = columns or _parts(cells)
     if not columns:
         shown = ", ".join(cell[:30] for cell in cells[:12])
-        todo = "Name them: --source A --target B, or --text A --label B, or --text A"
+        todo = "Name them: --source A --target B, or --text A --label B, or --text A, or "
+        todo += "--premise A --hypothesis B --label C"
         todo += "; by numbers from 0 if the file has no heading." if separator else "."
         raise refuse(first, f"the columns {shown}", "names that tell what is in them", todo)
 
@@ -226,8 +229,11 @@ def _parts(cells: Sequence[str]) -> dict[str, Any]:
     if len(languages) == 2:
         return {"source": languages[0], "target": languages[1]}
 
+    pair = [_exactly(cells, known) for known in (_PREMISE, _HYPOTHESIS)]
     text = _first(cells, _TEXT)
-    label = _first([cell for cell in cells if cell != text], _LABEL)
+    label = _first([cell for cell in cells if cell not in (text, *pair)], _LABEL)
+    if all(pair) and label:
+        return {"premise": pair[0], "hypothesis": pair[1], "label": label}
     if text is None:
         return {}
     return {"text": text} if label is None else {"text": text, "label": label}
@@ -241,6 +247,10 @@ def _first(cells: Sequence[str], known: Sequence[str]) -> str | None:
                 if matching(cell, word):
                     return cell
     return None
+
+
+def _exactly(cells: Sequence[str], known: Sequence[str]) -> str | None:
+    return next((cell for word in known for cell in cells if _is(cell, word)), None)
 
 
 def _is(cell: str, word: str) -> bool:

@@ -76,8 +76,8 @@ MEANINGS = {
     # Formats
     "corpora.files": "files of each split: `train`, `valid`, `test`, others; or `all`, to be split",
     "corpora.columns": (
-        "column of each part: `{source: ..., target: ...}`, `{text: ..., label: ...}` or "
-        "`{text: ...}`"
+        "column of each part: `{source: ..., target: ...}`, `{text: ..., label: ...}`, "
+        "`{premise: ..., hypothesis: ..., label: ...}` or `{text: ...}`"
     ),
     "csv.separator": 'character between cells, such as `,`, `;` or `"\\t"`',
     "labelled_archive.archive": "name of the tar.gz",

@@ -15,7 +15,7 @@ from pipeline.corpora.tabular import delimited
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """The files of each split, read in this order (`all` for rows to be split); the column of each
-    part: source and target, or text and label, or text; and the character between cells.
+    part (see `tabular`); and the character between cells.
 
     A column is its name in the heading, or its number, from 0, in files without a heading."""
 

@@ -14,7 +14,7 @@ from pipeline.corpora.tabular import delimited
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """The files of each split, read in this order (`all` for rows to be split), and the column of
-    each part: source and target, or text and label, or text.
+    each part (see `tabular`).
 
     A column is its name in the heading, or its number, from 0, in files without a heading."""
 

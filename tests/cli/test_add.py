@@ -124,6 +124,24 @@ def test_a_csv_of_labels_is_trained_and_scored(project, seqline) -> None:
     assert set(metrics["test"]["labels"]) == {"1", "5"}
 
 
+def test_labelled_pairs_are_fitted_and_scored(project, seqline) -> None:
+    lines = [
+        f"{a} {verb} {b} .\t{c} {verb} {b} .\t{'same' if a == c else 'other'}"
+        for a in WORDS
+        for verb in VERBS
+        for b in WORDS
+        for c in (a, "cat", "dog")
+    ]
+    (project / "nli.tsv").write_text("\n".join(["premise\thypothesis\tlabel", *lines]) + "\n")
+    assert seqline(project, "add", "corpus", "nli.tsv").status == 0
+    assert content(project)["corpora"]["nli"]["samples"][0]["prompt"].count("\t") == 1
+    assert seqline(project, "add", "run", "overlap_classifier", "nli").status == 0
+    assert seqline(project, "check").status == 0
+    run_small(project, "nli", "nli_overlap_classifier-1")
+    metrics = json.loads((project / "reports/metrics/nli_overlap_classifier-1.json").read_text())
+    assert metrics["test"]["accuracy"]["score"] > 60
+
+
 def run_small(root: Path, corpus: str, run: str) -> None:
     """The corpus's and the run's stages, with a training of an epoch."""
     values = content(root)
@@ -246,6 +264,15 @@ def opinions(folder: Path) -> str:
     return "x"
 
 
+def inference(folder: Path) -> str:
+    rows = [
+        {"sentence1": "A dog runs .", "sentence2": f"It is {word} .", "gold_label": label}
+        for word, label in [("fast", "yes"), ("asleep", "no")]
+    ]
+    (folder / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 9))
+    return "x.jsonl"
+
+
 def chinese(folder: Path) -> str:
     (folder / "x.csv").write_text("zh,en\n" + "我们都喜欢读书。,we all like reading .\n" * 20)
     return "x.csv"
@@ -328,6 +355,19 @@ GUESSES: dict[Make, tuple[str, dict[str, Any], Any, str]] = {
     opinions: (
         "labelled_lines",
         {"files": {"all": {"positive": ["rt.pos"], "negative": ["rt.neg"]}}},
+        {"method": "contiguous", "valid": 0.1, "test": 0.1},
+        "word",
+    ),
+    inference: (
+        "jsonl",
+        {
+            "files": {"all": ["x.jsonl"]},
+            "columns": {
+                "premise": "sentence1",
+                "hypothesis": "sentence2",
+                "label": "gold_label",
+            },
+        },
         {"method": "contiguous", "valid": 0.1, "test": 0.1},
         "word",
     ),

@@ -46,6 +46,7 @@ def read(module: Any, folder: Path, columns: dict[str, Any], **rest: Any) -> lis
         "text": tables.RAW_TEXT,
         "pair": tables.RAW_PAIR,
         "labelled": tables.RAW_LABELLED,
+        "labelled_pair": tables.RAW_LABELLED_PAIR,
     }[kind_of(module, reading)]
     assert all(batch.schema == schema for _, batch in found)
     return [row for _, batch in found for row in batch.to_pylist()]
@@ -140,6 +141,17 @@ def test_the_columns_decide_the_kind_of_the_corpus(tmp_path):
     ]
     assert kept(read(csv, tmp_path, {"target": "label", "source": "text"}), "source", "target") == [
         ("fine", "pos")
+    ]
+
+
+def test_labelled_pairs_have_two_texts_and_a_label(tmp_path):
+    (tmp_path / "a.tsv").write_text("l\tp\th\n yes \ta b\tc d\n\te\tf\n\t\t\nno\tg\n")
+    rows = read(tsv, tmp_path, {"premise": "p", "hypothesis": "h", "label": "l"})
+    assert kept(rows, "premise", "hypothesis", "label") == [("a b", "c d", "yes")]
+    assert [(row["premise"], row["reject"]) for row in rows[1:]] == [
+        ("e\tf", "label is empty"),
+        ("", BLANK),
+        ("no\tg", "columns: 2, expected 3"),
     ]
 
 

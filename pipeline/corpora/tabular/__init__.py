@@ -4,6 +4,7 @@
 
     {source: en, target: fr}        pairs, for translation
     {text: review, label: stars}    labelled texts, for classification
+    {premise: a, hypothesis: b, label: c}    labelled pairs, for natural language inference
     {text: article}                 texts; each row is a paragraph of its own
 
 A row that cannot be used is a reject: the reason takes its place, and its raw text is kept."""
@@ -19,7 +20,12 @@ from pipeline.core import tables
 from pipeline.core.errors import UserError, refuse
 from pipeline.corpora import BLANK, check_files_inside, check_labels
 
-KINDS = {("text",): "text", ("source", "target"): "pair", ("text", "label"): "labelled"}
+KINDS = {
+    ("text",): "text",
+    ("source", "target"): "pair",
+    ("text", "label"): "labelled",
+    ("premise", "hypothesis", "label"): "labelled_pair",
+}
 """Kind of a corpus by its parts, in the order of a row's cells."""
 
 _ROWS = 4096  # of a batch at most
@@ -38,7 +44,7 @@ class Row(NamedTuple):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """The files of each split, read in this order (`all` for rows to be split), and the column of
-    each part: source and target, or text and label, or text.
+    each part.
 
     A dot leads into a column of columns: `translation.en`."""
 
@@ -56,7 +62,8 @@ def check_columns(columns: Mapping[str, str | int]) -> None:
         raise refuse(
             "columns",
             ", ".join(columns) or "none",
-            "source and target (translation), text and label (classification), or text",
+            "source and target (translation), text and label (classification), premise, "
+            "hypothesis and label (inference), or text",
             "Name the column of each.",
         )
     if len(set(columns.values())) < len(columns):
@@ -75,7 +82,12 @@ def kind(config: Any) -> str:
 
 def read(config: Any, rows: Callable[[str], Iterator[Row]]) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Batch the rows of each file of `config.files`, which `rows` reads by the file's name."""
-    batch = {"text": _texts, "pair": _pairs, "labelled": _Labelled().batch}[kind(config)]
+    batch = {
+        "text": _texts,
+        "pair": _pairs,
+        "labelled": _Labelled(tables.RAW_LABELLED).batch,
+        "labelled_pair": _Labelled(tables.RAW_LABELLED_PAIR).batch,
+    }[kind(config)]
     for split, names in config.files.items():
         paragraph = 0
         for name in names:
@@ -159,15 +171,17 @@ def _pairs(rows: Sequence[Row], _: int) -> pa.RecordBatch:
 
 
 class _Labelled:
-    """Batches of labelled texts. All labels of the corpus are compared."""
+    """Batches of labelled texts or pairs, whose last cell is the label. All labels of the corpus
+    are compared."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
         self._labels: dict[str, None] = {}
 
     def batch(self, rows: Sequence[Row], _: int) -> pa.RecordBatch:
         """UserError for labels that look alike, and for so many that they are none."""
         checked = [_with_label(row) for row in rows]
-        labels = {row.cells[1]: None for row in checked if not row.reject and len(row.cells) > 1}
+        labels = {row.cells[-1]: None for row in checked if not row.reject and len(row.cells) > 1}
         if not labels.keys() <= self._labels.keys():
             self._labels |= labels
             check_labels("columns.label", self._labels)
@@ -178,17 +192,18 @@ class _Labelled:
                 "one with the name of a class in each row",
                 "Name another column.",
             )
-        columns = [_column(checked, 0), _column(checked, 1), _rejects(checked)]
-        return pa.record_batch(columns, schema=tables.RAW_LABELLED)
+        columns = [_column(checked, part) for part in range(len(self._schema) - 1)]
+        return pa.record_batch([*columns, _rejects(checked)], schema=self._schema)
 
 
 def _with_label(row: Row) -> Row:
     """The row without spaces around its label; a reject if that is empty or invisible."""
     if row.reject or len(row.cells) < 2:
         return row
-    text, label = row.cells[0], row.cells[1].strip()
-    if not label and text.strip():
-        return Row([text], "label is empty")
+    *texts, label = row.cells
+    label = label.strip()
+    if not label and any(text.strip() for text in texts):
+        return Row(["\t".join(texts)], "label is empty")
     if label and not label.isprintable():
-        return Row([text], "label is not printable")
-    return Row([text, label])
+        return Row(["\t".join(texts)], "label is not printable")
+    return Row([*texts, label])
