@@ -65,7 +65,7 @@ def sync(root: Path) -> str:
             others += recorded
             lines += [f"experiment {experiment.name}: {change}"] if change else []
         lines += [
-            f"setting {setting.name}: {change}"
+            f"setting {setting.title}: {change}"
             for setting, members in _by_setting([*trained, *others])
             if (change := backfill_setting(client, root, setting, members))
         ]
@@ -86,7 +86,8 @@ def _send(root: Path, spool: spools.SpoolInfo) -> str:
         if present is None:
             return ""
         sender.send_pending(root, present, sender.call_once)
-    return f"{spool.header['run']}: curves recorded, which its follower had not"
+    name = f"{spool.header['run']} {spool.header.get('label', '')}".strip()
+    return f"{name}: curves recorded, which its follower had not"
 
 
 def _backfill_experiment(

@@ -41,6 +41,11 @@ class Setting:
     label: str = field(default="", compare=False)
 
     @property
+    def title(self) -> str:
+        """The name, and what differs from the committed setting: `lstm hidden=512`."""
+        return f"{self.name} {self.label}".strip()
+
+    @property
     def digest(self) -> str:
         content = json.dumps([self.name, self.params], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
@@ -321,7 +326,7 @@ def _title(setting: Setting, older: Sequence[Any]) -> str:
 
     E.g. `lstm hidden=512`."""
     taken = {run.info.run_name: run for run in older}
-    title = f"{setting.name} {setting.label}".strip()
+    title = setting.title
     if title in taken:
         changed = run_names.differences(setting.params, taken[title].data.params)
         title = f"{setting.name} {changed}".strip()

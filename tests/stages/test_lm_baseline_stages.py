@@ -243,6 +243,7 @@ def test_check_refuses_in_one_line(changes: dict[str, Any], line: str, tmp_path:
         run, key = dotted.split(".")
         content["runs"][run][key] = value
     default_params.write(tmp_path, content)
+    shutil.copy(ROOT / "flow.yaml", tmp_path)
     with pytest.raises(UserError) as error:
         validate_params.check(tmp_path / "params.yaml")
     assert str(error.value).startswith(line)
