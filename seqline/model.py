@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from pipeline.inference import Session
     from seqline import trained
 
 
 _NEIGHBOURS = 5
+_SEARCHES: dict[str, tuple[str, ...]] = {
+    "translate": ("translate", "n_best"),
+    "generate": ("generate",),
+}
 
 
 class Hypothesis(NamedTuple):
@@ -108,18 +111,22 @@ class Model:
         self.abilities: tuple[str, ...]
 
         self._part: Any
-        if run.uses_search:
+        if run.command in ("translate", "generate"):
             self._part = run.open_session()
-            self.abilities = _abilities_of_search(self._part)
-        elif hasattr(run.predictions, "open_classifier"):
+            has_attention = hasattr(self._part.model, "attention")
+            self.abilities = _SEARCHES[run.command] + (("attention",) if has_attention else ())
+        elif run.command == "classify":
             self._part = run.open_classifier()
-            self.abilities = ("classify",)
-        elif hasattr(run.predictions, "vectors"):
-            self._part = run.open_vectors()
-            self.abilities = ("neighbours", "vectors")
+            self.abilities = ("classify", "rank") if run.ranks_labels else ("classify",)
+        elif run.command == "fill":
+            self._part = run.open_filler()
+            self.abilities = ("fill", "fill_n_best")
+        elif run.command == "neighbours":
+            self._part = run.open_words()
+            self.abilities = ("neighbours", "analogy")
         else:
             self._part = run.open_predictor()
-            self.abilities = ("forecast",) if run.forecasts else ("fill",)
+            self.abilities = ("forecast",)
 
     def network(self) -> nn.Module:
         """A new copy of the trained torch module, in evaluation mode. `pipeline/contracts.py` has
@@ -146,7 +153,7 @@ class Model:
 
         UserError for a model without attention, or a text without words."""
         session = self._require("attention")
-        texts = check_texts(texts, "texts")
+        texts = self._checked(texts, "texts")
         pairs = session.attention(texts, _check_prefixes(prefixes, texts))
         return [
             Attention(
@@ -164,7 +171,7 @@ class Model:
 
         `seed` replaces the run's own for a search that samples: another one gives other texts."""
         session = self._require("generate")
-        texts: list[str] = session.generate(check_texts(prefixes, "prefixes"), seed)
+        texts: list[str] = session.generate(self._checked(prefixes, "prefixes"), seed)
         return texts
 
     def classify(
@@ -173,14 +180,50 @@ class Model:
         """The likeliest label of each text; for a model of pictures, of each PNG file; for a model
         of pairs, of each (premise, hypothesis)."""
         classify = self._require("classify")
-        inputs = [_classifier_input(item) for item in items(texts, "texts")]
-        predictions = classify(check_texts(inputs, "texts"))
-        return [Label(item.text, math.exp(item.log_prob)) for item in predictions]
+        return [_label(item) for item in classify(self._classifier_inputs(texts))]
+
+    def rank(self, texts: Texts | Sequence[tuple[str, str]]) -> list[list[Label]]:
+        """All labels of each text or pair, the likeliest first; none for a text without words."""
+        self._require("rank")
+        rank = self._run.open_ranking()
+        return [[_label(item) for item in row] for row in rank(self._classifier_inputs(texts))]
 
     def fill(self, texts: Texts) -> list[str]:
-        """Fill each blank, written ___, with its likeliest word."""
-        predictor = self._require("fill")
-        return [row["text"] for row in predictor(check_texts(texts, "texts"), {})]
+        """Fill each blank, written ___, with its likeliest word; "" for a text without words."""
+        filler = self._require("fill")
+        return [row["text"] for row in filler.predict(self._checked(texts, "texts"), {})]
+
+    def fill_n_best(self, texts: Texts, n: int) -> list[list[list[Hypothesis]]]:
+        """The `n` likeliest words of each blank of each text, with their log-probabilities."""
+        filler = self._require("fill_n_best")
+        texts = self._checked(texts, "texts")
+        _check_count(n)
+        return [
+            [[Hypothesis(item.text, item.log_prob) for item in best] for best in blanks]
+            for blanks in (
+                filler.words(text, n) if has_tokens else []
+                for text, has_tokens in zip(texts, filler.has_tokens(texts), strict=True)
+            )
+        ]
+
+    def neighbours(self, words: Texts, *, n: int = _NEIGHBOURS) -> list[list[Neighbour]]:
+        """The `n` words with the nearest vectors by cosine, for each word.
+
+        UserError for a word that has no vector."""
+        vectors = self._require("neighbours")
+        _check_count(n)
+        return [
+            [Neighbour(*pair) for pair in vectors.neighbours(word, n)]
+            for word in check_texts(words, "words")
+        ]
+
+    def analogy(self, a: str, b: str, c: str, *, n: int = _NEIGHBOURS) -> list[Neighbour]:
+        """The `n` words that are to `c` as `b` is to `a`: nearest to b - a + c.
+
+        UserError for a word that has no vector."""
+        vectors = self._require("analogy")
+        _check_count(n)
+        return [Neighbour(*pair) for pair in vectors.analogy(*check_texts([a, b, c], "words"), n)]
 
     def forecast(self, inputs: Sequence[Sequence[float]], *, steps: int = 1) -> list[float]:
         """The value that comes `steps` after the last number of each list of numbers."""
@@ -191,25 +234,11 @@ class Model:
         ]
         return [row["value"] for row in predictor(texts, {"steps": steps})]
 
-    def neighbours(self, words: Texts, *, n: int = _NEIGHBOURS) -> list[list[Neighbour]]:
-        """The `n` words with the nearest vectors by cosine, for each word.
+    def unknown_words(self, texts: Texts) -> list[list[str]]:
+        """The words of each text that the model's vocabulary lacks; it reads them as <unk>.
 
-        UserError for a word that has no vector."""
-        vectors = self._require("neighbours")
-        return [
-            [Neighbour(*pair) for pair in vectors.nearest(word, n, f"words[{i}]")]
-            for i, word in enumerate(check_texts(words, "words"))
-        ]
-
-    def vectors(self, words: Texts) -> NDArray[np.float32]:
-        """The vectors of the words, as an array of one row of D numbers for each.
-
-        UserError for a word that has no vector."""
-        vectors = self._require("vectors")
-        rows = [
-            vectors.of(word, f"words[{i}]") for i, word in enumerate(check_texts(words, "words"))
-        ]
-        return np.stack(rows) if rows else np.empty((0, vectors.dimension), np.float32)
+        The methods warn of them (UserWarning)."""
+        return self._run.unknown_words(check_texts(texts, "texts"))
 
     def __repr__(self) -> str:
         abilities = ", ".join(self.abilities)
@@ -217,9 +246,20 @@ class Model:
 
     def _translations(self, texts: Texts, n: int, prefixes: Texts | None) -> list[list[Hypothesis]]:
         session = self._require("translate")
-        texts = check_texts(texts, "texts")
+        texts = self._checked(texts, "texts", 3)
         lists = session.translate(texts, n, _check_prefixes(prefixes, texts))
         return [[Hypothesis(item.text, item.log_prob) for item in best[:n]] for best in lists]
+
+    def _checked(self, texts: Any, where: str, frames: int = 2) -> list[str]:
+        """The texts as a list, after a warning of words that the model does not know, as if at the
+        call `frames` calls above."""
+        checked = check_texts(texts, where)
+        self._run.warn_of_unknown_words(checked, frames + 1)
+        return checked
+
+    def _classifier_inputs(self, inputs: Any) -> list[str]:
+        texts = [_classifier_input(item) for item in items(inputs, "texts")]
+        return self._checked(texts, "texts", 3)
 
     def _require(self, ability: str) -> Any:
         """The part that answers the method; UserError if the model has no such method."""
@@ -235,7 +275,8 @@ def load(name: str, root: Root = None, *, device: str | None = None) -> Model:
     """Load a trained run of the project `root`.
 
     `name` is a run (`transformer-2`); a setting, which stands for its first run (`transformer`); or
-    the champion: `@champion` if there is only one, else `translation-toy_en_fr@champion`.
+    a registered version by its alias (`translation-toy_en_fr@champion`). `@champion` is the only
+    champion.
 
     `device`: cpu, cuda, cuda:N, mps or auto; that of params.yaml if it is left out.
 
@@ -247,11 +288,13 @@ def load(name: str, root: Root = None, *, device: str | None = None) -> Model:
     return Model(trained.find(project_root(root), name, device))
 
 
-def _abilities_of_search(session: Session) -> tuple[str, ...]:
-    if session.continues_prompt:
-        return ("generate",)
-    attention = ("attention",) if hasattr(session.model, "attention") else ()
-    return ("translate", "n_best", *attention)
+def _label(item: Any) -> Label:
+    return Label(item.text, math.exp(item.log_prob))
+
+
+def _check_count(n: int) -> None:
+    if n < 1:
+        raise refuse("n", n, "at least 1")
 
 
 def _classifier_input(item: Any) -> Any:

@@ -21,25 +21,19 @@ _SCORE = "score"  # of an estimate, which may have the bounds `low` and `high` t
 def runs(root: Root = None) -> "pd.DataFrame":
     """The runs of params.yaml, a row for each, with the run's name as index.
 
-    Columns: `setting`, `family`, `task`, `corpus`, `seed`; `trained`; and of an evaluated run
-    `parameters`, the `metric` that ranks it on the `split` test or valid, its `score`, and the
-    bounds `low` and `high` of its interval."""
+    Columns: `setting`, `family`, `task`, `corpus`, `seed`; `trained`; the `score` that ranks the
+    run, called `metric`, on the `split` test or valid, and whether `higher_is_better`; `parameters`
+    of an evaluated run; `champion`: the number of its version that is champion."""
     import pandas as pd
 
+    from pipeline.cli import run_table
+
     folder = project_root(root)
-    split = "test" if params.evaluation(folder / "params.yaml").test else "valid"
-    rows = {}
-    for name, run in _runs(folder).items():
-        row = {key: getattr(run, key) for key in ("setting", "family", "task", "corpus", "seed")}
-        row["trained"] = _folder(folder, "predict", name, "model").exists()
-        content = _scores(folder, name)
-        if content is not None:
-            row |= {"parameters": content.get("parameters"), "split": split}
-            main = _ranking_metric(folder, name, run, content)
-            row |= {"metric": main, **_estimate(content.get(split, {}).get(main, {}))}
-        rows[name] = row
-    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
-    return frame.astype({"parameters": "Int64"}) if "parameters" in frame else frame
+    frame = pd.DataFrame(run_table.json_rows(run_table.rows(folder))).set_index("run")
+    counts = {name: (_scores(folder, name) or {}).get("parameters") for name in frame.index}
+    frame["parameters"] = pd.Series(counts, dtype="Int64")
+    frame["champion"] = frame["champion"].astype("Int64")
+    return frame.drop(columns="decimals")
 
 
 def metrics(root: Root = None) -> "pd.DataFrame":
@@ -158,14 +152,6 @@ def _scores(root: Path, run: str) -> dict[str, Any] | None:
 
     path = RunPaths(root).option("evaluate", run, "metrics")
     return metrics_file.read(path) if path.exists() else None
-
-
-def _ranking_metric(root: Path, name: str, run: params.Run, content: Mapping[str, Any]) -> str:
-    """The metric that ranks the run: the task's own, or its substitute for short references."""
-    from pipeline.scoring.tasks import load_scoring
-
-    main: str = content.get("ranked_by", load_scoring(root / "params.yaml", name, run).main)
-    return main
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

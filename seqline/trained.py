@@ -1,52 +1,49 @@
 """What `Model` is made of: the folders of a trained run, and the parts of the library that answer
 for its task. torch is imported here, at the first load."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
+from pipeline import predictor
 from pipeline.cli.run_names import run_of
 from pipeline.cli.trained_run import run_folders
-from pipeline.contracts import Spelled
 from pipeline.core import config, params
 from pipeline.core.errors import refuse
 from pipeline.dag import cache
 from pipeline.inference import Prediction, Session, load_run
-from pipeline.predictions import Predictor, TrainedRun
-from pipeline.predictor import load_predictor
+from pipeline.predictions import Filler, Predictor, TrainedRun
+from pipeline.predictions.word_vectors import Words
+from pipeline.scoring import tasks
 
-_CHAMPION = "@champion"
-_SHOWN = 60  # characters of a word in a message
+_CHAMPION = "champion"
+_SHOWN = 10  # words of a warning
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A trained run: its name, its block, and its folders."""
+    """A trained run: its name, its block, and its files."""
 
     name: str
     block: params.Run
     files: TrainedRun
 
     @property
-    def predictions(self) -> ModuleType:
-        """The module of `pipeline.predictions` for the run's task."""
-        return config.named_module("pipeline.predictions", self.block.task, "task")
+    def command(self) -> str | None:
+        """The subcommand of `seqline` that the run answers: translate, fill, ...; None for
+        numbers."""
+        command: str | None = tasks.interface(self.block.task).command
+        return command
 
     @property
-    def uses_search(self) -> bool:
-        """Whether the run translates or generates."""
-        return bool(config.named_module("pipeline.tasks", self.block.task, "task").USES_SEARCH)
-
-    @property
-    def forecasts(self) -> bool:
-        """Whether the run predicts numbers."""
-        return "steps" in self.predictions.PARAMS
+    def ranks_labels(self) -> bool:
+        """Whether a classifier gives all labels of an input."""
+        module = config.named_module("pipeline.predictions", self.block.task, "task")
+        return hasattr(module, "open_ranking")
 
     def open_session(self) -> Session:
         """The model with its search."""
@@ -56,66 +53,48 @@ class Run:
 
     def open_classifier(self) -> Callable[[Sequence[str]], list[Prediction]]:
         """The function from texts, or names of PNG files, to labels."""
-        classify: Callable[[Sequence[str]], list[Prediction]] = self.predictions.open_classifier(
-            self.files
-        )
-        return classify
+        return predictor.open_classifier(self.files)
+
+    def open_ranking(self) -> Callable[[Sequence[str]], list[list[Prediction]]]:
+        """The function from texts to all labels of each."""
+        return predictor.open_ranking(self.files)
+
+    def open_filler(self) -> Filler:
+        """The model that fills blanks."""
+        return predictor.open_filler(self.files)
+
+    def open_words(self) -> Words:
+        """The words with their vectors."""
+        return predictor.open_vectors(self.files)
 
     def open_predictor(self) -> Predictor:
         """The function that serving calls."""
-        return load_predictor(self.block.task, self.files)
-
-    def open_vectors(self) -> "Vectors":
-        """The vectors of all words."""
-        model, table = self.predictions.vectors(self.files.request())
-        tokens = table["token"].to_pylist()
-        flat = np.asarray(table["vector"].combine_chunks().values)
-        return Vectors(tokens, flat.reshape(len(tokens), -1), model)
+        return predictor.load_predictor(self.block.task, self.files)
 
     def network(self) -> nn.Module:
         """The torch module, loaded again."""
         return self.files.request().network()
 
+    def unknown_words(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words of each text that the vocabulary lacks; none for inputs that are no text."""
+        codec = predictor.vocabulary(self.block.task, self.files.vocab)
+        return [[] for _ in texts] if codec is None else predictor.unknown_words(codec, texts)
 
-class Vectors:
-    """Words with their vectors."""
-
-    def __init__(self, words: Sequence[str], vector_VD: NDArray[np.float32], model: Any) -> None:
-        self.dimension = vector_VD.shape[1]
-        self._words = words
-        self._ids = {word: number for number, word in enumerate(words)}
-        self._vector_VD = vector_VD
-        self._unit_VD = vector_VD / np.maximum(np.linalg.norm(vector_VD, axis=1), 1e-12)[:, None]
-        self._model = model
-
-    def of(self, word: str, where: str) -> NDArray[np.float32]:
-        """The vector D of a word; UserError if it has none."""
-        if word in self._ids:
-            vector_D: NDArray[np.float32] = self._vector_VD[self._ids[word]]
-            return vector_D
-        # A family that reads letters has vectors of unknown words too.
-        if isinstance(self._model, Spelled):
-            spelled_D: NDArray[np.float32] = self._model.spell([word])[0].cpu().numpy()
-            if spelled_D.any():
-                return spelled_D
-        todo = config.nearest(word, list(self._words)) or "Use another word."
-        raise refuse(where, word[:_SHOWN], "a word of the vocabulary", todo)
-
-    def nearest(self, word: str, n: int, where: str) -> list[tuple[str, float]]:
-        """The `n` nearest other words with their cosines, the nearest first."""
-        if n < 1:
-            raise refuse("n", n, "at least 1")
-        vector_D = self.of(word, where)
-        cosine_V = self._unit_VD @ (vector_D / max(float(np.linalg.norm(vector_D)), 1e-12))
-        order = [i for i in np.argsort(-cosine_V, kind="stable") if self._words[i] != word]
-        return [(self._words[i], float(cosine_V[i])) for i in order[:n]]
+    def warn_of_unknown_words(self, texts: Sequence[str], frames: int) -> None:
+        """Warn of words that the run does not know, as if at the call `frames` calls above."""
+        words = list(dict.fromkeys(word for found in self.unknown_words(texts) for word in found))
+        if not words:
+            return
+        more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+        line = f"{self.name} does not know: {', '.join(words[:_SHOWN])}{more}"
+        warnings.warn(line, UserWarning, stacklevel=frames + 1)
 
 
 def find(root: Path, name: str, device: str | None) -> Run:
-    """The run, the first run of the setting, or the champion of that name; UserError if there is
-    none, or if it is not trained."""
-    if name.endswith(_CHAMPION):
-        name, model, vocab, search = _champion(root, name.removesuffix(_CHAMPION))
+    """The run, the first run of the setting, or the version with the alias `MODEL@ALIAS`; UserError
+    if there is none, or if it is not trained."""
+    if "@" in name:
+        name, model, vocab, search = _with_alias(root, name)
     else:
         name = run_of(root, name, "load")
         model, vocab, search = run_folders(root, name, "load")
@@ -123,24 +102,20 @@ def find(root: Path, name: str, device: str | None) -> Run:
     return Run(name, load_run(model, search), TrainedRun(model, vocab, search, device))
 
 
-def _champion(root: Path, name: str) -> tuple[str, Path, Path, dict[str, Any] | None]:
-    """Run, folders of model and vocabulary, and `search:` of the champion of the registered model,
-    or of the only one that has a champion."""
+def _with_alias(root: Path, name: str) -> tuple[str, Path, Path, dict[str, Any] | None]:
+    """Run, folders of model and vocabulary, and `search:` of a registered version."""
     from pipeline.tracking import registry  # imports mlflow: a second
 
-    champions = {
-        model: periods[0].version for model, periods in registry.champions(root).items() if periods
-    }
-    if not champions:
-        todo = "Run `seqline promote RUN`."
-        raise refuse("load", f"{name}{_CHAMPION}", "a champion, and there is none", todo)
-    if (name or len(champions) > 1) and name not in champions:
-        expected = " or ".join(f"{model}{_CHAMPION}" for model in champions)
-        raise refuse("load", f"{name}{_CHAMPION}", expected)
+    registered, _, alias = name.partition("@")
+    if not registered:
+        champions = [model for model, periods in registry.champions(root).items() if periods]
+        if len(champions) != 1:
+            expected = " or ".join(f"{model}@{_CHAMPION}" for model in champions)
+            todo = "" if champions else "Run `seqline promote RUN`."
+            raise refuse("load", name, expected or "a champion, and there is none", todo)
+        [registered] = champions
 
     # A later training does not change the version: its files are those with its hashes.
-    version = champions[name or next(iter(champions))]
-    model, vocab = (
-        cache.served_folder(root, version.outs[version.places[kind]]) for kind in ("model", "vocab")
-    )
+    version = registry.version_with_alias(root, registered, alias or _CHAMPION)
+    model, vocab = (cache.served_folder(root, version.md5(kind)) for kind in ("model", "vocab"))
     return version.run, model, vocab, version.block.get("search")

@@ -112,7 +112,6 @@ def test_neighbours_are_by_the_cosine_of_the_vectors(root: Path) -> None:
     model = seqline.load("skip_gram", root)
     table = seqline.predictions("skip_gram", root=root)
     vectors = np.stack(list(table.vector))
-    np.testing.assert_array_equal(model.vectors(list(table.index[:5])), vectors[:5])
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     word = table.index[7]
     expected = sorted(zip(unit @ unit[7], table.index, strict=True), key=lambda pair: -pair[0])
@@ -120,8 +119,42 @@ def test_neighbours_are_by_the_cosine_of_the_vectors(root: Path) -> None:
     near = [(cosine, name) for cosine, name in expected if name != word][:4]
     assert [item.word for item in found] == [name for _, name in near]
     assert [item.cosine for item in found] == pytest.approx([cosine for cosine, _ in near])
-    with pytest.raises(seqline.UserError, match=r"^words\[1\]: got zebras; expected a word of"):
+    with pytest.raises(seqline.UserError, match=r"^word: got zebras; expected one word of"):
         model.neighbours([word, "zebras"])
+
+    target = unit[1] - unit[0] + unit[2]
+    cosines = unit @ (target / np.linalg.norm(target))
+    expected_words = [table.index[i] for i in np.argsort(-cosines) if i > 2][:3]
+    analogy = model.analogy(*table.index[:3], n=3)
+    assert [item.word for item in analogy] == expected_words
+
+
+def test_all_labels_and_likeliest_words_are_ranked(root: Path) -> None:
+    classifier = seqline.load("birnn", root)
+    [ranked, blank] = classifier.rank(["the plot was good .", ""])
+    assert blank == []
+    assert sum(item.probability for item in ranked) == pytest.approx(1)
+    assert ranked[0] == classifier.classify(["the plot was good ."])[0]
+
+    filler = seqline.load("bert", root)
+    text = "once upon a time a ___ lived in the ___ ."
+    [[first, second]] = filler.fill_n_best([text], 3)
+    assert len(first) == len(second) == 3
+    assert first[0].log_prob >= first[1].log_prob >= first[2].log_prob
+    [filled] = filler.fill([text])
+    assert filled == text.replace("___", first[0].text, 1).replace("___", second[0].text)
+    with pytest.raises(seqline.UserError, match=r"^n: got 0; expected at least 1\.$"):
+        filler.fill_n_best([text], 0)
+
+
+def test_words_that_a_model_does_not_know_are_warned_of(translator: seqline.Model) -> None:
+    assert translator.unknown_words(["the zebra yodels", "the"]) == [["zebra", "yodels"], []]
+    with pytest.warns(UserWarning, match=r"^transformer does not know: zebra, yodels$") as caught:
+        translator.translate(["the zebra yodels"])
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="zebra") as caught:
+        translator.attention(["the zebra sleeps"])
+    assert caught[0].filename == __file__
 
 
 def test_methods_of_other_tasks_are_refused_in_one_line(

@@ -141,11 +141,13 @@ def test_runs_have_the_score_that_ranks_them(scored: Path) -> None:
     frame = seqline.runs(scored)
     metrics = json.loads((scored / "reports/metrics/transformer-2.json").read_text())
     row = frame.loc["transformer-2"]
-    assert (row.setting, row.seed, row.metric, row.split) == ("transformer", 2, "bleu", "test")
+    assert (row.setting, row.seed, row.metric, row.split) == ("transformer", 2, "BLEU", "test")
     assert row.score == metrics["test"]["bleu"]["score"]
-    assert (row.low, row.high) == (metrics["test"]["bleu"]["low"], metrics["test"]["bleu"]["high"])
+    assert row.higher_is_better
     assert frame.loc["lstm"].metric == "perplexity"
+    assert not frame.loc["lstm"].higher_is_better
     assert frame.trained.all()
+    assert frame.champion.isna().all()
 
 
 def test_run_that_is_not_evaluated_has_no_score(scored: Path, tmp_path: Path) -> None:
@@ -238,9 +240,10 @@ def test_pairs_and_files_become_the_texts_of_their_classifiers() -> None:
     run = SimpleNamespace(
         name="x-1",
         block=block,
-        uses_search=False,
-        predictions=SimpleNamespace(open_classifier=None),
+        command="classify",
+        ranks_labels=False,
         open_classifier=lambda: classify,
+        warn_of_unknown_words=lambda texts, frames: None,
     )
     model = seqline.Model(cast(trained.Run, run))
     labels = model.classify([("a dog runs", "an animal moves")])
