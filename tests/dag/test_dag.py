@@ -298,9 +298,13 @@ def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: 
     content = default_params.load()
     content["evaluation"]["bootstrap"] = 20
     content["runs"] = {name: content["runs"][name] for name in ONE_OF_EACH_TASK}
+    # Those of the preset `book` have such tests beside their stages.
     tasks = {file.stem for file in (ROOT / "pipeline" / "tasks").glob("*.py")} - {
         "__init__",
         "translation",
+        "series",
+        "image_classification",
+        "pair_classification",
     }
     assert {run["task"] for run in content["runs"].values()} == tasks
     del content["corpora"]["toy_en_fr"]
