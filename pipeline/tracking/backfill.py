@@ -154,8 +154,8 @@ def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
         origin = outputs.origin
         if spool is not None:
             origin = {**origin, **spool.header.get("origin", {}), **spool.header["tags"]}
-        elif is_new and not origin:
-            origin = describe.origin(root)
+        elif not origin:
+            origin = describe.origin(root) if run is None else describe.tagged_origin(run.data.tags)
         if run is None:
             labels = describe.labels(outputs.block, outputs.label)
             tags = {**describe.origin_tags(origin), **outputs.tags, **labels}
@@ -242,9 +242,7 @@ def log_missing(
 
     with tempfile.TemporaryDirectory() as folder:
         table_tag = write_artifacts(Path(folder), outputs.files)
-        # A run that an older version recorded has some facts in tags alone.
-        tags = {key: run.data.tags[key] for key in describe.FORMER_FACTS if key in run.data.tags}
-        provenance = {**tags, **origin, **outputs.provenance}
+        provenance = {**origin, **outputs.provenance}
         content = json.dumps(provenance, ensure_ascii=False, indent=2, default=str)
         (Path(folder) / "provenance.json").write_text(content + "\n", encoding="utf-8")
         artifacts.log_artifacts(client, root, run, Path(folder))

@@ -17,13 +17,12 @@ _FORBIDDEN = re.compile(r"[^\w\-./: ]")  # characters that MLflow allows in no n
 _ESCAPE = re.compile(r":[0-9A-F]*:")
 _MAX_LENGTH = 250
 _UNTRAINED_CORPUS_KEYS = {"samples", "bleu_tokenizer"}  # later stages read them
-FORMER_FACTS = ("processes", "torch", "seqline.project", "seqline.dirty", "dvc.exp.baseline")
-"""Tags of older versions whose facts no output has; now they are in provenance.json."""
-_FORMER_TAGS = {*FORMER_FACTS, "task", "dvc.stage", "seqline.recorded"}
+_FORMER_TAGS = {"task", "dvc.stage", "seqline.recorded"}
 _FORMER_PREFIXES = ("dvc.deps/", "dvc.outs/", "search.")
 SETTING = "setting"  # tag by which MLflow's pages group runs
 LIVE_TAGS = {"device"}  # what a run shows of the facts that its training passes
 EXPERIMENT = "experiment"  # fact of `origin`: the name of DVC's experiment
+_ORIGIN_TAGS = {"commit": "mlflow.source.git.commit", EXPERIMENT: "dvc.exp.name"}
 _SPECIAL_IN_URI = re.compile(r"[?#%'\"\\\x00-\x1f\x7f\udc80-\udcff]")
 
 
@@ -213,11 +212,12 @@ def origin(root: Path) -> dict[str, Any]:
 def origin_tags(facts: Mapping[str, Any]) -> dict[str, str]:
     """Tags of what `origin` returns; MLflow's pages hide those whose names begin with `mlflow`."""
     tags = {"mlflow.source.name": "seqline", "mlflow.source.type": "PROJECT"}
-    if "commit" in facts:
-        tags["mlflow.source.git.commit"] = str(facts["commit"])
-    if EXPERIMENT in facts:
-        tags["dvc.exp.name"] = str(facts[EXPERIMENT])
-    return tags
+    return tags | {tag: str(facts[fact]) for fact, tag in _ORIGIN_TAGS.items() if fact in facts}
+
+
+def tagged_origin(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Facts of `origin` that a run's tags have."""
+    return {fact: tags[tag] for fact, tag in _ORIGIN_TAGS.items() if tag in tags}
 
 
 def is_former_tag(tag: str, signatures: Collection[str]) -> bool:

@@ -301,7 +301,8 @@ def test_a_store_without_parents_is_upgraded_without_duplicates(
     write_seeds(project, SCORES)
     with monkeypatch.context() as older:
         older.setattr(backfill, "backfill_setting", lambda *arguments: "")
-        older.setattr(describe, "labels", lambda block: {"dvc.stage": "train@lstm"})
+        former = {"dvc.stage": "train@lstm", "dvc.deps/a": "b", "search.x": "1"}
+        older.setattr(describe, "labels", lambda block, label="": former)
         tracking.sync(project)
     client = mlflow_store.connect(project)
     assert parents(client) == []
@@ -312,8 +313,29 @@ def test_a_store_without_parents_is_upgraded_without_duplicates(
     assert {run.info.run_id for run in all_runs(client)} == before
     assert {run.info.run_id for run in children(client, parent).values()} == before
     assert parent.data.metrics["seeds"] == 3.0
+    for run in all_runs(client):
+        assert run.data.tags["setting"] == "lstm"
+        assert not set(former) & set(run.data.tags), "they are in provenance.json"
     tracking.sync(project)
     assert len(parents(client)) == 1
+
+
+def test_a_seed_that_an_older_version_recorded_counts_by_the_former_name_of_its_score(
+    project: Path,
+) -> None:
+    """The project no longer has its run: nothing but MLflow knows the score."""
+    write_seeds(project, {1: 4.0, 2: 6.0})
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    tags = {mlflow_store.RUN: "lstm-3", parent_runs.PARENT: parent.info.run_id, "seed": "3"}
+    older = client.create_run(parent.info.experiment_id, tags=tags)
+    client.log_metric(older.info.run_id, "test/perplexity/score", 8.0)
+    client.set_terminated(older.info.run_id)
+    tracking.sync(project)
+    [parent] = parents(client)
+    assert parent.data.metrics["seeds"] == 3.0
+    assert parent.data.metrics[MEAN] == 6.0
 
 
 def test_a_deleted_parent_comes_back(project: Path) -> None:
