@@ -34,6 +34,7 @@ __all__ = [
     "Log",
     "Loss",
     "MaskedLanguageModel",
+    "PairClassifier",
     "Prompt",
     "Refitted",
     "Sizes",
@@ -249,6 +250,14 @@ class Classifier(Protocol):
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC, independent of padding and of the other texts of the batch."""
+
+
+class PairClassifier(Protocol):
+    """p(label | premise, hypothesis)."""
+
+    def classify_pair(self, premise: Prompt, hypothesis: Prompt) -> Tensor:
+        """logits_BC, independent of padding and of the other pairs of the batch. Each text ends in
+        EOS."""
 
 
 class ImageClassifier(Protocol):

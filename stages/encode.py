@@ -17,6 +17,7 @@ from pipeline.core.atomic import atomic_dir
 from pipeline.core.errors import exit_with
 from pipeline.text import batches, labels, shards
 from pipeline.text.encode import Codec, describe
+from pipeline.text.tokens import SIDES
 
 Over = shards.MapFunction[tuple[Path, pa.RecordBatch], tuple[pa.RecordBatch, dict[str, int]]]
 
@@ -36,9 +37,9 @@ def main() -> None:
     vocab = describe(arguments.vocab)
     codecs = {side: Codec.load(arguments.vocab, side) for side in vocab.sides}
     names = labels.load(arguments.vocab) if labels.SIDE in vocab.sizes else None
-    kind = "labelled" if names is not None else "text" if "text" in codecs else "pair"
     paths = [path for path in sorted(arguments.tokens.glob("*.parquet")) if path.stem != "rejects"]
-    if not codecs and paths:
+    kind = "text" if "text" in codecs else "pair"
+    if (names is not None or not codecs) and paths:
         kind = tables.kind(paths[0])
 
     # Workers encode, a batch at a time.
@@ -56,7 +57,7 @@ def encode(tokens: Path, kind: str, encoded: Over, out: Path) -> dict[str, int]:
     token_schema, id_schema = batches.schemas(kind)
     total: Counter[str] = Counter()
     # The raw texts are not needed: workers get the tokens only.
-    columns = [name for name in token_schema.names if name not in ("text", "source", "target")]
+    columns = [name for name in token_schema.names if name not in SIDES]
     with tables.writer(out, id_schema) as writer:
         for batch, counts in encoded(
             (tokens, batch.select(columns)) for batch in tables.batches(tokens, token_schema)

@@ -94,7 +94,9 @@ def write(
     # One group of sides, and one of columns, for each vocabulary.
     all_sides = ("source", "target") if pair else ("text",)
     groups = [all_sides] if size.share else [(side,) for side in all_sides]
-    columns = [[batches.COLUMNS[side] for side in sides] for sides in groups]
+    columns = [
+        [name for side in sides for name in batches.token_columns(schema, side)] for sides in groups
+    ]
     tokenizers = [
         bpe.train(_words(train, schema, names), size) if text.level == "bpe" else None
         for names in columns

@@ -1,4 +1,4 @@
-"""`seqline classify`: label texts, or pictures in files, with a trained classifier."""
+"""`seqline classify`: label texts, pairs of texts, or pictures, with a trained classifier."""
 
 import argparse
 import math
@@ -8,13 +8,19 @@ from pathlib import Path
 from pipeline.cli import input_text
 from pipeline.core.errors import printable
 
-HELP = "label a text or a PNG file, or each line of standard input, with a trained run"
+HELP = "label a text, a pair or a PNG file, or each line of standard input, with a trained run"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the subcommand's parser."""
     parser.add_argument(
         "text", nargs="?", metavar="TEXT", help="a text or, for pictures, a PNG file"
+    )
+    parser.add_argument(
+        "second",
+        nargs="?",
+        metavar="HYPOTHESIS",
+        help="the second text of a pair; lines of standard input have a tab between the two",
     )
     parser.add_argument("--run", required=True, help="a name under `runs:`")
 
@@ -28,10 +34,14 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 
     model, vocab, _ = trained_run.run_folders(root, arguments.run)
     device = params.compute(root / "params.yaml").device
-    classify = open_classifier(TrainedRun(model, vocab, None, device))
+    trained = TrainedRun(model, vocab, None, device)
+    text = arguments.text
+    classify = open_classifier(trained, pairs=arguments.second is not None)
+    if arguments.second is not None:
+        text = f"{text}\t{arguments.second}"
 
     blank = []
-    answers = trained_run.PredictionStream(input_text.texts(arguments.text), classify)
+    answers = trained_run.PredictionStream(input_text.texts(text), classify)
     for line, answer in answers:
         if answer is None:
             print()

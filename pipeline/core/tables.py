@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.atomic import remove_folders, replace_file
-from pipeline.core.errors import UserError, describe_error, name_file_in_errors, refuse
+from pipeline.core.errors import name_file_in_errors, refuse
+from pipeline.core.table_errors import absent, broken, wrong_schema
 
 _DAMAGED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 _COMPLETE = frozenset({"row", "nats", "count"})  # columns that have no null in any table
@@ -26,6 +27,14 @@ RAW_TEXT = pa.schema(
 )
 RAW_PAIR = pa.schema({"source": pa.string(), "target": pa.string(), "reject": pa.string()})
 RAW_LABELLED = pa.schema({"text": pa.string(), "label": pa.string(), "reject": pa.string()})
+RAW_LABELLED_PAIR = pa.schema(
+    {
+        "premise": pa.string(),
+        "hypothesis": pa.string(),
+        "label": pa.string(),
+        "reject": pa.string(),
+    }
+)
 
 # After tokenize. `row` numbers the rows of a split from 0; the raw text is kept for scoring.
 # `characters` counts the Unicode characters of the normalised text (for bits per character).
@@ -58,6 +67,16 @@ TOKENS_LABELLED = pa.schema(
         "label": pa.string(),
     }
 )
+TOKENS_LABELLED_PAIR = pa.schema(
+    {
+        "row": pa.int64(),
+        "premise": pa.string(),
+        "hypothesis": pa.string(),
+        "premise_tokens": _strings,
+        "hypothesis_tokens": _strings,
+        "label": pa.string(),
+    }
+)
 # Corpora without text have the same columns in every stage: those of the reader without `reject`,
 # and `row` before them. Only a column `label` changes: `encode` writes its number. `inputs` are the
 # numbers that `value` is predicted from, as many in each row; those of a series are the values
@@ -77,6 +96,7 @@ TOKENS = {
     "text": TOKENS_TEXT,
     "pair": TOKENS_PAIR,
     "labelled": TOKENS_LABELLED,
+    "labelled_pair": TOKENS_LABELLED_PAIR,
     "numbers": NUMBERS,
     "image": TOKENS_IMAGE,
 }
@@ -106,6 +126,9 @@ VOCAB = pa.schema({"token": pa.string(), "id": pa.int32(), "count": pa.int64()})
 ENCODED_TEXT = pa.schema({"row": pa.int64(), "ids": _ids, "paragraph": pa.int64()})
 ENCODED_PAIR = pa.schema({"row": pa.int64(), "source": _ids, "target": _ids})
 ENCODED_LABELLED = pa.schema({"row": pa.int64(), "ids": _ids, "label": pa.int32()})
+ENCODED_LABELLED_PAIR = pa.schema(
+    {"row": pa.int64(), "premise": _ids, "hypothesis": _ids, "label": pa.int32()}
+)
 ENCODED_IMAGE = pa.schema({"row": pa.int64()} | _PIXELS | {"label": pa.int32()})
 
 # After train: `name` is e.g. train/loss, valid/perplexity, learning_rate. No clock in it.
@@ -210,7 +233,7 @@ SCORES_PAIR = pa.schema(
         "empty": pa.bool_(),
     }
 )
-# `nats` is -log P of the true label.
+# `nats` is -log P of the true label; `confidence` is the probability of the predicted one.
 SCORES_LABELLED = pa.schema(
     {
         "row": pa.int64(),
@@ -219,6 +242,7 @@ SCORES_LABELLED = pa.schema(
         "label": pa.string(),
         "predicted": pa.string(),
         "nats": pa.float64(),
+        "confidence": pa.float64(),
     }
 )
 # `errors` are the squared errors of the predictions `ahead` steps ahead, 1 first.
@@ -257,7 +281,7 @@ SCORES_VECTORS = pa.schema(
 
 def has_text(kind: str) -> bool:
     """Whether corpora of the kind have texts; others have no block `text` and no vocabulary."""
-    return not {"tokens", "source_tokens"}.isdisjoint(TOKENS[kind].names)
+    return any(name.endswith("tokens") for name in TOKENS[kind].names)
 
 
 def kind(path: Path) -> str:
@@ -295,7 +319,7 @@ def schema(path: Path, *choices: pa.Schema) -> pa.Schema:
         for choice in choices:
             if actual.equals(choice):
                 return choice
-        raise _wrong_schema(path, actual, choices)
+        raise wrong_schema(path, actual, choices)
 
 
 @contextmanager
@@ -349,7 +373,7 @@ def _open(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     # With pre_buffer the whole file is kept in memory, however small the batches.
     with _parquet(path), pq.ParquetFile(path, pre_buffer=False) as file:
         if not file.schema_arrow.equals(schema):
-            raise _wrong_schema(path, file.schema_arrow, (schema,))
+            raise wrong_schema(path, file.schema_arrow, (schema,))
         yield file
 
 
@@ -359,34 +383,13 @@ def _parquet(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise _absent(path) from None
+        raise absent(path) from None
     except _DAMAGED as error:
-        raise _broken(path, error) from None
+        raise broken(path, error) from None
     except OSError as error:
         if error.errno is not None:
             raise
-        raise _broken(path, error) from None  # Arrow's error for damaged bytes has no errno
-
-
-def _absent(path: Path) -> UserError:
-    return refuse(str(path), "no such file", "a table of an earlier stage", "Run `dvc repro`.")
-
-
-def _broken(path: Path, error: Exception) -> UserError:
-    return refuse(
-        str(path), describe_error(error), "a Parquet file", "Delete it and run `dvc repro`."
-    )
-
-
-def _wrong_schema(path: Path, actual: pa.Schema, choices: tuple[pa.Schema, ...]) -> UserError:
-    expected = " or ".join(f"columns {_columns(choice)}" for choice in choices)
-    return refuse(
-        str(path), f"columns {_columns(actual)}", expected, "Delete it and run `dvc repro`."
-    )
-
-
-def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} {field.type}" for field in schema)
+        raise broken(path, error) from None  # Arrow's error for damaged bytes has no errno
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

@@ -117,11 +117,11 @@ def load_grammar(block: Any, here: str) -> tuple[ModuleType, Config]:
     if not isinstance(block, Mapping) or "grammar" not in block:
         raise refuse(f"{here}.grammar", "nothing", "the name of a grammar", "Add the key.")
     module = config.named_module("pipeline.grammars", block["grammar"], f"{here}.grammar")
-    if not hasattr(module, "write"):
-        raise refuse(f"{here}.grammar", block["grammar"], "a module with SPLITS and write")
+    if not hasattr(module, "write") or not hasattr(module, "Config"):
+        raise refuse(f"{here}.grammar", block["grammar"], "a module with SPLITS, Config and write")
 
     values = {key: value for key, value in block.items() if key != "grammar"}
-    loaded = config.load(Config, values, here)
+    loaded: Config = config.load(module.Config, values, here)
     for split in loaded.sizes:
         if split not in module.SPLITS:
             raise refuse(

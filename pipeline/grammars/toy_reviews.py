@@ -12,7 +12,8 @@ more than half of these reviews, which are `CONTRAST` of all. All reviews of a b
 the same split."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -56,29 +57,53 @@ def write(raw: Path, config: Config) -> None:
     limits = {}
     for split, rows in config.sizes.items():
         random = Random(derive(config.seed, f"toy_reviews/{split}"))
-        correct = 0
-        with ExitStack() as stack:
-            files = {
-                label: stack.enter_context(
-                    (raw / f"{split}.{label}").open("w", encoding="utf-8", newline="\n")
-                )
-                for label in LABELS.values()
-            }
-            for text, label, true_label in islice(reviews(split, random), rows):
-                files[label].write(text + "\n")
-                correct += label == true_label
-        limits[split] = {"accuracy": 100 * correct / rows}
+        counts = write_split(raw, split, islice(reviews(split, random), rows))
+        limits[split] = {"accuracy": rule_accuracy(counts)}
+    write_limits(raw, limits)
 
+
+def write_split(
+    raw: Path, split: str, rows: Iterable[tuple[str, str, str]]
+) -> Counter[tuple[str, str]]:
+    """Write the reviews of a split; return how many have each pair of label and label by the
+    rule."""
+    counts: Counter[tuple[str, str]] = Counter()
+    with ExitStack() as stack:
+        files = {
+            label: stack.enter_context(
+                (raw / f"{split}.{label}").open("w", encoding="utf-8", newline="\n")
+            )
+            for label in LABELS.values()
+        }
+        for text, label, true_label in rows:
+            files[label].write(text + "\n")
+            counts[label, true_label] += 1
+    return counts
+
+
+def write_limits(raw: Path, limits: dict[str, dict[str, float]]) -> None:
+    """Write the best scores of each split into the folder `raw`."""
     (raw / "limits.json").write_text(json.dumps(limits, indent=2) + "\n", encoding="utf-8")
 
 
-def reviews(split: str, random: Random) -> Iterator[tuple[str, str, str]]:
-    """Sample reviews of `split` (text, label, the label by the rule) without end."""
+def rule_accuracy(counts: Counter[tuple[str, str]]) -> float:
+    """The rule's accuracy in per cent, from counts of (label, label by the rule)."""
+    correct = sum(counts[label, label] for label in LABELS.values())
+    return 100 * correct / counts.total()
+
+
+def reviews(
+    split: str, random: Random, positive: float = 0.5, flipped: float = FLIPPED
+) -> Iterator[tuple[str, str, str]]:
+    """Sample reviews of `split` (text, label, the label by the rule) without end.
+
+    `positive`: the share of reviews that are positive by the rule; `flipped`: of labels opposite to
+    it."""
     grammar = Grammar(rules())
     while True:
-        sign = "+" if random.random() < 0.5 else "-"
+        sign = "+" if random.random() < positive else "-"
         (text,), _ = grammar.draw(f"Review {sign}", random)
-        label_sign = OTHER[sign] if random.random() < FLIPPED else sign
+        label_sign = OTHER[sign] if random.random() < flipped else sign
         if bucket(text) in BUCKETS[split]:
             yield text, LABELS[label_sign], LABELS[sign]
 

@@ -3,7 +3,7 @@ section 13.2), with counts or, as Wang and Manning 2012 recommend, each n-gram o
 
 It is fitted by counting, without gradients.
 
-Shapes: B batch, C classes, F distinct n-grams, P occurrences of n-grams, N texts.
+Shapes: B batch, C classes, N texts.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
 from pipeline.core.errors import at_least_one, refuse
+from pipeline.nn import naive_bayes
 from pipeline.nn.ngram_linear import NgramLinear
 from pipeline.text.token_budget import Ragged
 
@@ -54,18 +55,7 @@ class Model(nn.Module):
     def fit(self, train: pa.Table, valid: pa.Table, seed: int) -> dict[str, float]:
         """Count the n-grams of each label's texts; `seed` is not used."""
         label_N = train["label"].to_numpy().astype(np.int64)
-        occurrences = self.linear.number(Ragged(train["ids"]), label_N)
-        features = len(self.linear.index)
-        classes = len(self.linear.bias_C)
-
-        # log P(n-gram | label) = log (count + alpha) / (total + alpha F), equation 13.7
-        cell_P = occurrences.feature_P * classes + label_N[occurrences.row_P]
-        count_FC = np.bincount(cell_P, minlength=features * classes).reshape(features, classes)
-        smoothed_FC = count_FC + self.config.alpha
-        weight_FC = np.log(smoothed_FC) - np.log(smoothed_FC.sum(0))
-        # log P(label), equation 13.5
-        bias_C = np.log(np.bincount(label_N, minlength=classes) / len(label_N))
-        self.linear.set_weights(weight_FC, bias_C)
+        naive_bayes.fit(self.linear, Ragged(train["ids"]), label_N, self.config.alpha)
 
         valid_label_N = valid["label"].to_numpy().astype(np.int64)
         return self.linear.finish(Ragged(valid["ids"]), valid_label_N, self.config.calibrate)

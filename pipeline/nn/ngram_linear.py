@@ -13,6 +13,7 @@ from pipeline.contracts import EOS, Prompt
 from pipeline.core.errors import refuse
 from pipeline.nn.concave import concave_maximum
 from pipeline.nn.ngram_index import NgramIndex, Occurrences, unique_occurrences
+from pipeline.text import labels
 from pipeline.text.token_budget import Ragged
 
 _BATCH = 128  # texts that are scored at a time
@@ -41,15 +42,7 @@ class NgramLinear(nn.Module):
         """Number the n-grams of the training texts, and return them as they are counted.
 
         UserError for a label without a text, or texts without a word."""
-        texts_of_label = np.bincount(label_N, minlength=len(self.bias_C))
-        if not texts_of_label.all():
-            label = int(texts_of_label.argmin())
-            raise refuse(
-                "corpus",
-                f"no training text with the label number {label}",
-                "at least one of every label",
-                "Enlarge the corpus, or leave the label out.",
-            )
+        labels.rows_of_each(label_N, len(self.bias_C))
         occurrences = self.index.fit(texts)
         if not len(occurrences.row_P):
             raise refuse("corpus", "training texts without a word", "words to count")
@@ -103,8 +96,13 @@ class NgramLinear(nn.Module):
             scale = fitted_scale(logits_NC, label_N)
             self.scale = torch.full_like(self.scale, scale)
             logits_NC = logits_NC * scale
-        accuracy = float((logits_NC.argmax(1) == label_N).mean())
-        return {"loss": nats(logits_NC, label_N) / len(label_N), "accuracy": accuracy}
+        return metrics(logits_NC, label_N)
+
+
+def metrics(logits_NC: NDArray[np.float64], label_N: NDArray[np.int64]) -> dict[str, float]:
+    """Loss in nats per text, and accuracy, of the logits."""
+    accuracy = float((logits_NC.argmax(1) == label_N).mean())
+    return {"loss": nats(logits_NC, label_N) / len(label_N), "accuracy": accuracy}
 
 
 def nats(logits_NC: NDArray[np.float64], label_N: NDArray[np.int64]) -> float:

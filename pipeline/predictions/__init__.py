@@ -36,13 +36,10 @@ from pipeline.inference import (
     load_run,
     load_trained_model,
 )
+from pipeline.text.blanks import BLANK
 from pipeline.text.encode import Codec, check_ids, describe
 from pipeline.training import devices
 
-# A token to fill in. Samples with a blank are for blank fillers and masked language models.
-BLANK = "___"
-NO_LABEL = Prediction("", -math.inf, -math.inf)  # of a text without tokens
-_PLACEHOLDER = "a"
 _MAX_SHOWN = 60  # characters of an invalid text in a message
 
 
@@ -133,28 +130,6 @@ def write_outputs(
     tables.write(out / "samples.parquet", pa.Table.from_pylist(rows, tables.SAMPLES))
 
 
-def label_columns(log_probs_NC: NDArray[np.float64], names: pa.StringArray) -> dict[str, pa.Array]:
-    """Columns of `tables.LABELS` but `row`: the most likely label of each row, and the
-    log-probabilities of all labels."""
-    return {
-        "label": names.take(pa.array(log_probs_NC.argmax(1))),
-        "log_probs": pa.FixedSizeListArray.from_arrays(log_probs_NC.ravel(), len(names)).cast(
-            tables.LABELS.field("log_probs").type
-        ),
-    }
-
-
-def write_label_names(names: pa.StringArray, out: Path) -> None:
-    """Write `labels.json`: the labels' names in order."""
-    text = json.dumps(names.to_pylist(), indent=1)
-    (out / "labels.json").write_text(text + "\n", encoding="utf-8")
-
-
-def label_row(prediction: Prediction) -> "Row":
-    """The row of a prediction that is a label, with its probability."""
-    return {"label": prediction.text, "probability": math.exp(prediction.log_prob)}
-
-
 def write_samples(session: Session, samples: Sequence[params.Sample], out: Path) -> None:
     """Write the search's output for each sample, and `attention.parquet` if the model is attentive.
 
@@ -180,27 +155,51 @@ def write_samples(session: Session, samples: Sequence[params.Sample], out: Path)
         tables.write(out / "attention.parquet", attention)
 
 
-def encode_around_blanks(codec: Codec, text: str) -> list[list[int]]:
-    """Ids of the parts before, between and after the blanks of a text.
+# --- labels
 
-    The ids are those that the parts have in the text with its blanks filled. A part encoded by
-    itself would lose the space between it and a blank, which is a character, or, for bpe, belongs
-    to the next word. So a part with such a space is encoded next to a placeholder."""
-    parts = text.split(BLANK)
-    [placeholder] = codec.encode(pa.array([_PLACEHOLDER])).to_pylist()
-    before = [number > 0 and part[:1].isspace() for number, part in enumerate(parts)]
-    after = [codec.level == "char" and part[-1:].isspace() for part in parts[:-1]] + [False]
-    padded = [
-        _PLACEHOLDER * first + part + _PLACEHOLDER * last
-        for first, part, last in zip(before, parts, after, strict=True)
-    ]
+NO_LABEL = Prediction("", -math.inf, -math.inf)  # of a text without tokens
 
-    # Remove the placeholders' ids.
-    encoded = codec.encode(pa.array(padded)).to_pylist()
+
+def label_columns(log_probs_NC: NDArray[np.float64], names: pa.StringArray) -> dict[str, pa.Array]:
+    """Columns of `tables.LABELS` but `row`: the most likely label of each row, and the
+    log-probabilities of all labels."""
+    return {
+        "label": names.take(pa.array(log_probs_NC.argmax(1))),
+        "log_probs": pa.FixedSizeListArray.from_arrays(log_probs_NC.ravel(), len(names)).cast(
+            tables.LABELS.field("log_probs").type
+        ),
+    }
+
+
+def label_predictions(columns: Mapping[str, pa.Array]) -> list[Prediction]:
+    """The most likely label of each row of `label_columns`, with its log-probability."""
+    best = [max(row) for row in columns["log_probs"].to_pylist()]
     return [
-        ids[len(placeholder) * first : len(ids) - last]
-        for first, ids, last in zip(before, encoded, after, strict=True)
+        Prediction(label, log_prob, log_prob)
+        for label, log_prob in zip(columns["label"].to_pylist(), best, strict=True)
     ]
+
+
+def label_row(prediction: Prediction) -> "Row":
+    """The row of a prediction that is a label, with its probability."""
+    return {"label": prediction.text, "probability": math.exp(prediction.log_prob)}
+
+
+def write_labels(
+    request: PredictionRequest,
+    names: pa.StringArray,
+    schema: pa.Schema,
+    predict: Callable[[str, pa.Table], Mapping[str, pa.Array]],
+    out: Path,
+) -> None:
+    """Write `labels.json` (the labels' names in order) and `labels_<split>.parquet` for each split,
+    with the columns that `predict` gives for the split and its encoded table."""
+    text = json.dumps(names.to_pylist(), indent=1)
+    (out / "labels.json").write_text(text + "\n", encoding="utf-8")
+    for split in request.splits():
+        table = request.table(split, schema)
+        columns = {"row": table["row"], **predict(split, table)}
+        tables.write(out / f"labels_{split}.parquet", pa.table(columns, schema=tables.LABELS))
 
 
 # --- serving
@@ -246,13 +245,17 @@ def load_predictor(task: str, run: TrainedRun) -> Predictor:
     return predict
 
 
-def open_classifier(run: TrainedRun) -> Callable[[Sequence[str]], list[Prediction]]:
+def open_classifier(
+    run: TrainedRun, pairs: bool = False
+) -> Callable[[Sequence[str]], list[Prediction]]:
     """Open a run as a function from the texts of a command to their labels; UserError for another
-    task."""
+    task, and for `pairs` of texts if the task has single ones."""
     task = load_run(run.model, run.search).task
     module = config.named_module("pipeline.predictions", task, "task")
     if not hasattr(module, "open_classifier"):
         raise refuse("run", f"a model of the task {task}", "a classifier", "Name another run.")
+    if pairs and config.named_module("pipeline.tasks", task, "task").KIND != "labelled_pair":
+        raise refuse("HYPOTHESIS", "a second text", f"one text for the task {task}", "Remove it.")
     classify: Callable[[Sequence[str]], list[Prediction]] = module.open_classifier(run)
     return classify
 

@@ -5,16 +5,17 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch import nn
+from numpy.typing import NDArray
 
 from pipeline.contracts import Refitted
-from pipeline.core import config, params, tables
-from pipeline.inference import Prediction, batches, load_run, load_trained_model
+from pipeline.inference import Prediction, batches
 from pipeline.predictions import (
     NO_LABEL,
     PredictionRequest,
@@ -22,14 +23,14 @@ from pipeline.predictions import (
     Row,
     TrainedRun,
     label_columns,
+    label_predictions,
     label_row,
-    write_label_names,
+    write_labels,
     write_outputs,
 )
 from pipeline.tasks import classification
 from pipeline.text import labels
 from pipeline.text.encode import Codec
-from pipeline.training import devices
 
 _MAX_TEXTS = 1024  # of a batch
 # Tokens of a batch, with padding: 79 MB per layer of 300 float32 values per token.
@@ -38,102 +39,95 @@ _MAX_TOKENS = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A trained run with its vocabulary and the names of its labels."""
+    """A trained run with its vocabulary and the names of its labels.
 
-    model: nn.Module
+    That of another task of texts is a subclass with its TASK, `encode` and `log_probs`."""
+
+    TASK: ClassVar[ModuleType] = classification
+    model: Any
     codec: Codec
     names: pa.StringArray
-    objective: classification.Config | None
+    objective: Any
     device: torch.device
 
     @classmethod
-    def open(cls, model: Path, vocab: Path, device: str = "auto") -> "Classifier":
-        """Load the run in the folder `model` with its corpus's vocabulary."""
-        run = load_run(model, None)
-        where = str(model / "config.json")
-        return cls.of(run, where, model, vocab, devices.choose(device, "device"))
-
-    @classmethod
-    def of(
-        cls, run: params.Run, where: str, model: Path, vocab: Path, device: torch.device
-    ) -> "Classifier":
-        """As `open`, for the block `run`; `where` is its name in messages."""
-        network = load_trained_model(run, where, model, vocab, device)
-        objective = None
-        if run.objective is not None:
-            objective = config.load(classification.Config, run.objective, f"{where}.objective")
+    def of(cls, request: PredictionRequest) -> Self:
+        """Load the run of the request."""
         return cls(
-            network,
-            Codec.load(vocab, classification.SOURCE_TARGET[0]),
-            labels.load(vocab),
-            objective,
-            device,
+            request.network(),
+            Codec.load(request.vocab, cls.TASK.SOURCE_TARGET[0]),
+            labels.load(request.vocab),
+            request.objective(cls.TASK),
+            request.device,
         )
+
+    def encode(self, texts: Sequence[str]) -> tuple[pa.Table, NDArray[np.int64]]:
+        """Encode texts of users as columns of the task's table; and the number of tokens of each, 0
+        for a text that has no label."""
+        ids = self.codec.encode(pa.array(texts, pa.string()))
+        return pa.table({"ids": ids}), pc.list_value_length(ids).to_numpy(zero_copy_only=False)
+
+    def log_probs(self, table: pa.Table) -> NDArray[np.float64]:
+        """log P(label) of each row and label, NC."""
+        return classification.log_probs(self.model, table["ids"], self.objective, self.device)
 
     def classify(self, texts: Sequence[str]) -> list[Prediction]:
         """The most likely label of each text with its log-probability; NO_LABEL for a text without
         tokens."""
         predictions = [NO_LABEL for _ in texts]
-        ids = self.codec.encode(pa.array(texts, pa.string()))
-        length = pc.list_value_length(ids).to_numpy(zero_copy_only=False)
+        table, length = self.encode(texts)
         (positions,) = length.nonzero()
-
         for batch in batches(length[positions].tolist(), _MAX_TEXTS, _MAX_TOKENS):
-            batch_ids = ids.take(pa.array(positions[batch]))
-            columns = self.predict_labels(pa.chunked_array([batch_ids]))
-            best = [max(row) for row in columns["log_probs"].to_pylist()]
-            labels_of_batch = columns["label"].to_pylist()
-            for position, label, log_prob in zip(
-                positions[batch], labels_of_batch, best, strict=True
+            columns = self.predict_labels(table.take(pa.array(positions[batch])))
+            for position, prediction in zip(
+                positions[batch], label_predictions(columns), strict=True
             ):
-                predictions[position] = Prediction(label, log_prob, log_prob)
+                predictions[position] = prediction
         return predictions
 
-    def for_split(self, split: str) -> "Classifier":
+    def for_split(self, split: str) -> Self:
         """The classifier that predicts the split: of validation texts, one that was not fitted to
         them."""
         if split != "valid" or not isinstance(self.model, Refitted):
             return self
         return dataclasses.replace(self, model=self.model.before_refit())
 
-    def predict_labels(self, ids: pa.ChunkedArray) -> dict[str, Any]:
-        """Columns of LABELS: the most likely label of each text, and the log-probabilities of all
-        labels."""
-        log_probs_BC = classification.log_probs(self.model, ids, self.objective, self.device)  # type: ignore[arg-type]
-        return label_columns(log_probs_BC, self.names)
+    def predict_labels(self, table: pa.Table) -> dict[str, pa.Array]:
+        """Columns of LABELS but `row`."""
+        return label_columns(self.log_probs(table), self.names)
+
+    def write(self, request: PredictionRequest, out: Path) -> None:
+        """Write the files of `write_labels` and `samples.parquet`."""
+        write_labels(
+            request,
+            self.names,
+            self.TASK.SCHEMA,
+            lambda split, table: self.for_split(split).predict_labels(table),
+            out,
+        )
+        prompts = [sample.prompt for sample in request.samples]
+        write_outputs(request.samples, self.classify(prompts), out)
+
+    def serve(self, texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        """A `Predictor` without settings."""
+        return [label_row(prediction) for prediction in self.classify(texts)]
 
 
 def predict(request: PredictionRequest, out: Path) -> None:
     """Write `labels_<split>.parquet` for each split, `labels.json` (the labels' names in order) and
     `samples.parquet`."""
-    classifier = Classifier.of(
-        request.run, request.where, request.model, request.vocab, request.device
-    )
-    write_label_names(classifier.names, out)
-    for split in request.splits():
-        table = request.table(split, classification.SCHEMA)
-        columns = {"row": table["row"], **classifier.for_split(split).predict_labels(table["ids"])}
-        tables.write(out / f"labels_{split}.parquet", pa.table(columns, schema=tables.LABELS))
-
-    write_outputs(
-        request.samples, classifier.classify([sample.prompt for sample in request.samples]), out
-    )
+    Classifier.of(request).write(request, out)
 
 
 def open_classifier(run: TrainedRun) -> Callable[[Sequence[str]], list[Prediction]]:
     """Open a run as a function from texts to their labels; NO_LABEL for a text without tokens."""
-    return Classifier.open(run.model, run.vocab, run.device).classify
+    return Classifier.of(run.request()).classify
 
 
 def load_predictor(run: TrainedRun) -> Predictor:
     """Rows `label` (the most likely one) and `probability`; for a text without tokens an empty
     label of probability 0."""
-    classifier = Classifier.open(run.model, run.vocab, run.device)
-
-    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
-        return [label_row(prediction) for prediction in classifier.classify(texts)]
-
-    return predict
+    return Classifier.of(run.request()).serve
 
 
 PARAMS: dict[str, tuple[int, int]] = {}

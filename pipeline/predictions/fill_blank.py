@@ -9,16 +9,15 @@ import torch
 from pipeline.contracts import BlankFiller
 from pipeline.inference import Prediction
 from pipeline.predictions import (
-    BLANK,
     PredictionRequest,
     Predictor,
     TrainedRun,
-    encode_around_blanks,
     load_filler,
     write_likelihood,
     write_outputs,
 )
 from pipeline.tasks import fill_blank
+from pipeline.text.blanks import BLANK, encode_around_blanks
 from pipeline.text.encode import Codec
 
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 import torch
 
 from pipeline.contracts import ImageClassifier
-from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.core.images import Pixels, decode_png
 from pipeline.inference import Prediction, check_time
@@ -24,8 +23,9 @@ from pipeline.predictions import (
     Row,
     TrainedRun,
     label_columns,
+    label_predictions,
     label_row,
-    write_label_names,
+    write_labels,
     write_outputs,
 )
 from pipeline.tasks import image_classification
@@ -61,14 +61,11 @@ class Classifier:
     def classify(self, pictures: Sequence[Pixels]) -> list[Prediction]:
         """The most likely label of each picture YX with its log-probability; OutOfTime between two
         batches."""
-        predictions = []
+        predictions: list[Prediction] = []
         for start in range(0, len(pictures), _MAX_PICTURES):
             check_time()
             columns = self.predict_labels(np.stack(pictures[start : start + _MAX_PICTURES]))
-            for label, log_probs in zip(
-                columns["label"].to_pylist(), columns["log_probs"].to_pylist(), strict=True
-            ):
-                predictions.append(Prediction(label, max(log_probs), max(log_probs)))
+            predictions += label_predictions(columns)
         return predictions
 
 
@@ -76,11 +73,13 @@ def predict(request: PredictionRequest, out: Path) -> None:
     """Write `labels_<split>.parquet` for each split, `labels.json` and `samples.parquet` of the
     samples, which are PNG files as base64."""
     classifier = Classifier.of(request)
-    write_label_names(classifier.names, out)
-    for split in request.splits():
-        table = request.table(split, image_classification.SCHEMA)
-        columns = {"row": table["row"], **classifier.predict_labels(pixels_NYX(table))}
-        tables.write(out / f"labels_{split}.parquet", pa.table(columns, schema=tables.LABELS))
+    write_labels(
+        request,
+        classifier.names,
+        image_classification.SCHEMA,
+        lambda split, table: classifier.predict_labels(pixels_NYX(table)),
+        out,
+    )
 
     pictures = [
         _from_base64(sample.prompt, f"samples[{number}].prompt", classifier.image_size)

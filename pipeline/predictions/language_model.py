@@ -6,7 +6,6 @@ from typing import Any
 
 from pipeline.inference import Session
 from pipeline.predictions import (
-    BLANK,
     PredictionRequest,
     Predictor,
     Row,
@@ -14,6 +13,7 @@ from pipeline.predictions import (
     score_split,
     write_samples,
 )
+from pipeline.text.blanks import BLANK
 
 
 def predict(request: PredictionRequest, out: Path) -> None:

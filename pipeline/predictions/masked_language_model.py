@@ -11,15 +11,14 @@ from pipeline.contracts import MASK, MaskedLanguageModel
 from pipeline.core import tables
 from pipeline.inference import Prediction
 from pipeline.predictions import (
-    BLANK,
     PredictionRequest,
     Predictor,
     TrainedRun,
-    encode_around_blanks,
     load_filler,
     write_outputs,
 )
 from pipeline.tasks import masked_language_model as mlm
+from pipeline.text.blanks import BLANK, encode_around_blanks
 from pipeline.text.encode import Codec
 
 

@@ -19,7 +19,7 @@ from pipeline.core.digest import add_file, new_digest
 from pipeline.text.encode import Description, describe
 from pipeline.text.rows import prepare
 from pipeline.text.splits import Digests, digests, value_digests
-from pipeline.text.tokens import Text, normalise
+from pipeline.text.tokens import SIDES, Text, normalise
 
 TEST = "test"  # the split of the significance test; guards read the others
 _OTHER_TABLES = {"train", "valid", "rejects"}
@@ -179,6 +179,6 @@ def _row_digests(path: Path) -> Digests:
         values = [value_digests(batch) for batch in tables.batches(path, schema)]
         return np.concatenate(values) if values else np.zeros(0, np.uint64)
 
-    side = "source" if "source" in schema.names else "text"
+    side = next(name for name in SIDES if name in schema.names)
     parts = [digests(normalise(batch[side], True, False)) for batch in tables.batches(path, schema)]
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)

@@ -56,7 +56,7 @@ def largest_changes(
     outputs = promotion(task).outputs
     if outputs is None:
         return ()
-    prompt, reference, read_predictions = outputs
+    prompts, reference, read_predictions = outputs
     path = tokens / f"{TEST}.parquet"
     texts = tables.read(path, tables.schema(path, *tables.TOKENS.values()))
     champion_texts, challenger_texts = (
@@ -78,7 +78,7 @@ def largest_changes(
         samples.append(
             SamplePair(
                 about=f"{direction} on {name}",
-                prompt=source[prompt],
+                prompt="\t".join(source[name] for name in prompts),
                 reference=source[reference],
                 champion=champion_texts[row],
                 challenger=challenger_texts[row],

@@ -40,7 +40,7 @@ def matrices(group: Group, plots: Path, out: Path) -> bool:
             _panel(axes, _shares(counts, labels))
             axes.set_title(name, fontsize=min(10.5, 115 * (side + 0.25) / len(name)))
             first_column = number % columns == 0
-            last_row = number + columns >= len(confusion)
+            last_row = number // columns == rows - 1  # others would be over the panels below
             shown = [label.replace("$", r"\$") for label in labels]
             axes.set_xticks(
                 range(len(labels)),

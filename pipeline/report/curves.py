@@ -310,16 +310,17 @@ class Band:
 
 
 def _band(series: Sequence[Points]) -> Band:
-    """The band over the steps that all seeds have."""
-    values: dict[float, list[float]] = {}
-    for points in series:
-        for step, value in points:
-            values.setdefault(step, []).append(value)
-    shared = {step: at for step, at in values.items() if len(at) == len(series)}
+    """The band over the points that all seeds have, by their order: epochs of undersampled rows
+    have different numbers of steps, of which the mean is drawn."""
+    shared = list(zip(*series, strict=False))
+    values = [[value for _, value in points] for points in shared]
     return Band(
-        [(step, mean(at)) for step, at in shared.items()],
-        [min(at) for at in shared.values()],
-        [max(at) for at in shared.values()],
+        [
+            (mean([step for step, _ in points]), mean(at))
+            for points, at in zip(shared, values, strict=True)
+        ],
+        [min(at) for at in values],
+        [max(at) for at in values],
     )
 
 

@@ -26,11 +26,11 @@ def details(group: Group, plots: Path, scores: Path, predictions: Path) -> list[
     """The parts that apply to the group."""
     parts = {
         "Learning curves": curve_charts.learning_curve_charts(group, plots),
-        curves.length_title(group): (curve_charts.by_length_charts(group, plots)),
+        curves.length_title(group): curve_charts.by_length_charts(group, plots),
         "Word vectors": [
             figure
             for setting in group.settings
-            for figure in _vectors(group, setting.first, scores, predictions)
+            for figure in _vectors(setting.first, scores, predictions)
         ],
     }
     shown = [
@@ -71,7 +71,7 @@ def _map(table: str) -> str:
     return scrollable(table, "Attention weights")
 
 
-def _vectors(group: Group, result: Result, scores: Path, predictions: Path) -> list[str]:
+def _vectors(result: Result, scores: Path, predictions: Path) -> list[str]:
     path = predictions / result.name / "vectors.parquet"
     if not path.exists():
         return []

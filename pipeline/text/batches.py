@@ -13,11 +13,14 @@ from pipeline.text import bpe, labels, vocab
 from pipeline.text.encode import Codec
 from pipeline.text.specials import UNK
 
-COLUMNS = {"text": "tokens", "source": "source_tokens", "target": "target_tokens"}
+# Columns of tokens by the side of the vocabulary; a labelled pair has two of one side.
+_SIDES = {"text": "tokens", "source": "source_tokens", "target": "target_tokens"}
+_PAIR = ("premise_tokens", "hypothesis_tokens")
 _ENCODED = {
     "text": tables.ENCODED_TEXT,
     "pair": tables.ENCODED_PAIR,
     "labelled": tables.ENCODED_LABELLED,
+    "labelled_pair": tables.ENCODED_LABELLED_PAIR,
 }
 _NUMBERED = pa.field(labels.SIDE, pa.int32())
 
@@ -55,16 +58,22 @@ def encode(
     columns = [batch["row"]]
     counts = {"rows": len(batch)}
     for side, codec in codecs.items():
-        ids = codec.encode_tokens(batch[COLUMNS[side]])
-        counts[f"{side}_tokens"] = len(ids.flatten())
-        counts[f"{side}_unknown"] = pc.sum(pc.equal(ids.flatten(), UNK)).as_py() or 0
-        columns.append(ids)
+        ids = [codec.encode_tokens(batch[name]) for name in token_columns(batch.schema, side)]
+        flat = pa.chunked_array([part.flatten() for part in ids])
+        counts[f"{side}_tokens"] = len(flat)
+        counts[f"{side}_unknown"] = pc.sum(pc.equal(flat, UNK)).as_py() or 0
+        columns += ids
 
     if kind == "text":
         columns.append(batch["paragraph"])
     if names is not None:
         columns.append(labels.encode(batch["label"], names, path))
     return pa.record_batch(columns, schema=_ENCODED[kind]), counts
+
+
+def token_columns(schema: pa.Schema, side: str) -> tuple[str, ...]:
+    """Names of the columns of tokens that the vocabulary of `side` encodes."""
+    return _PAIR if _PAIR[0] in schema.names else (_SIDES[side],)
 
 
 def _encode_label(

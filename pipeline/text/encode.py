@@ -167,7 +167,7 @@ def check_ids(table: pa.Table, sizes: Mapping[str, int], path: Path) -> None:
         raise refuse(str(path), "rows out of order", f"the rows 0 to {len(table) - 1}", _TODO)
 
     for column in table.schema.names:
-        side = "text" if column == "ids" else column
+        side = "text" if column in ("ids", "premise", "hypothesis") else column
         if side not in sizes:
             continue
 

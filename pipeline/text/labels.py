@@ -4,8 +4,10 @@ specials."""
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.core import tables
 from pipeline.core.errors import read_json, refuse
@@ -59,3 +61,16 @@ def encode(labels: pa.StringArray, names: pa.StringArray, where: Path) -> pa.Int
             "None of train has it.",
         )
     return numbers
+
+
+def rows_of_each(label_N: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Number of training rows of each label, C; UserError for a label without rows."""
+    rows_C: NDArray[np.int64] = np.bincount(label_N, minlength=classes).astype(np.int64)
+    if not rows_C.all():
+        raise refuse(
+            "corpus",
+            f"no training text with the label number {int(rows_C.argmin())}",
+            "at least one of every label",
+            "Enlarge the corpus, or leave the label out.",
+        )
+    return rows_C

@@ -22,7 +22,7 @@ from pipeline.text.splits import (
     digests,
     value_digests,
 )
-from pipeline.text.tokens import Text, normalise, split
+from pipeline.text.tokens import SIDES, Text, normalise, split
 
 Batches = Iterator[tuple[str, pa.RecordBatch]]
 UNSPLIT = "all"
@@ -153,7 +153,7 @@ def prepare(batch: pa.RecordBatch, text: Text, keep_blank: bool = False) -> Prep
 
     `keep_blank`: an empty row is a row without tokens.
     """
-    sides = [name for name in ("text", "source", "target") if name in batch.schema.names]
+    sides = [name for name in SIDES if name in batch.schema.names]
     normal = {side: normalise(batch[side], text.lowercase, text.letters_only) for side in sides}
     tokens = {side: split(normal[side], text.level) for side in sides}
 
@@ -185,7 +185,10 @@ def prepare(batch: pa.RecordBatch, text: Text, keep_blank: bool = False) -> Prep
         columns |= {name: batch[name] for name in others}
     else:
         columns |= {f"{side}_tokens": tokens[side] for side in sides}
-        columns["target_characters"] = length
+        if "label" in batch.schema.names:
+            columns["label"] = batch["label"]
+        else:
+            columns["target_characters"] = length
     return PreparedBatch(columns, reasons, keys)
 
 
@@ -251,10 +254,10 @@ class Splitter:
 
 
 def rejects(names: pa.StringArray, rows: PreparedBatch) -> pa.RecordBatch:
-    """The rejected rows as `tables.REJECTS`; source and target of a pair are joined by a tab, and
-    rows without text have null."""
+    """The rejected rows as `tables.REJECTS`; the sides of a pair are joined by a tab, and rows
+    without text have null."""
     rejected = pc.is_valid(rows.reasons)
-    sides = [rows.columns[side] for side in ("text", "source", "target") if side in rows.columns]
+    sides = [rows.columns[side] for side in SIDES if side in rows.columns]
     raw = pa.nulls(len(rejected), pa.string())
     if sides:
         raw = sides[0] if len(sides) == 1 else pc.binary_join_element_wise(*sides, "\t")
@@ -312,7 +315,8 @@ class SplitWriter:
     def metrics(self, train: "SplitWriter | None") -> dict[str, Any]:
         """Rows, tokens, characters, rows of each label, rejects by reason, duplicates, and the
         overlap with train (None for train itself)."""
-        overlap = self._keys.report(None if train is None else train._keys, self._kind == "pair")
+        is_pair = self._kind in ("pair", "labelled_pair")
+        overlap = self._keys.report(None if train is None else train._keys, is_pair)
         labels = {"labels": dict(self.labels)} if "label" in self._schema.names else {}
         return {
             "rows": self.rows,

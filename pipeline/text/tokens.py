@@ -45,6 +45,8 @@ import pyarrow.compute as pc
 from pipeline.core import config
 from pipeline.core.errors import refuse
 
+SIDES = ("text", "source", "target", "premise", "hypothesis")  # columns of raw text
+
 Level = Literal["char", "word", "space", "bpe"]
 LEVELS: tuple[Level, ...] = ("char", "word", "space", "bpe")
 Offsets = np.ndarray[tuple[int], np.dtype[np.int32]]

@@ -72,7 +72,10 @@ def texts(rows: list[list[int]], labels: list[int]) -> pa.Table:
 
 def settings(**changes: Any) -> classification.Config:
     return classification.Config(
-        **({"batch_tokens": 200, "label_smoothing": 0.0, "max_length": None} | changes)
+        **(
+            {"batch_tokens": 200, "label_smoothing": 0.0, "balance": "none", "max_length": None}
+            | changes
+        )
     )
 
 

@@ -215,7 +215,9 @@ def test_validation_metrics_are_those_of_the_task(family: str) -> None:
         family, FAMILIES[family] | {"calibrate": True}, Sizes(20, 2, False), "settings.x.model"
     )
     metrics = model.fit(train, valid, 1)
-    config = classification.Config(batch_tokens=100, label_smoothing=0.0, max_length=None)
+    config = classification.Config(
+        batch_tokens=100, label_smoothing=0.0, balance="none", max_length=None
+    )
     loss, expected = classification.Task(train, valid, config, 1, CPU).validate(model)
     assert metrics["loss"] == pytest.approx(float(loss.total) / loss.tokens)
     assert metrics["accuracy"] == pytest.approx(expected["accuracy"])

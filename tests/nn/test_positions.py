@@ -49,12 +49,12 @@ CASES: dict[str, tuple[ModuleType, dict[str, Any], dict[str, Any]]] = {
     "transformer_classifier": (
         classification,
         ENCODER | {"norm_first": True},
-        {"batch_tokens": 40, "label_smoothing": 0.0, "max_length": None},
+        {"batch_tokens": 40, "label_smoothing": 0.0, "balance": "none", "max_length": None},
     ),
     "bert_classifier": (
         classification,
         ENCODER,
-        {"batch_tokens": 40, "label_smoothing": 0.0, "max_length": 10},
+        {"batch_tokens": 40, "label_smoothing": 0.0, "balance": "none", "max_length": 10},
     ),
     "bert": (
         masked_language_model,

@@ -273,6 +273,7 @@ UNITS = {
     "image_classification": "50.00 points of accuracy",
     "language_model": "50.00 bits per character",
     "masked_language_model": "50.00 nats per masked word",
+    "pair_classification": "50.00 points of accuracy",
     "series": "50.00 RMSE",
     "translation": "50.00 BLEU",
     "word_vectors": "50.00 agreement",

@@ -75,7 +75,7 @@ def test_only_tables_and_charts_scroll_sideways(
 def test_scores_are_visible_on_a_narrow_screen(browser: webdriver.Chrome, page: Path) -> None:
     show(browser, page, NARROW)
     tables = browser.find_elements(By.CSS_SELECTOR, "section > .wide:first-of-type table")
-    assert len(tables) == 3
+    assert len(tables) >= 3  # the overview and two rankings
     for table in tables:
         for cell in table.find_elements(By.CSS_SELECTOR, "tr > :nth-child(3)"):
             assert cell.rect["x"] >= 0

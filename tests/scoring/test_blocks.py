@@ -57,7 +57,7 @@ def test_a_text_without_paragraphs_is_divided_into_windows_of_rows(rows: int) ->
 def labelled(rng: np.random.Generator, right: float) -> pa.Table:
     label_N = rng.choice(["a", "b", "c"], 60)
     predicted_N = np.where(rng.random(60) < right, label_N, rng.choice(["a", "b", "c"], 60))
-    columns = [range(60), range(60), [5] * 60, label_N, predicted_N, np.ones(60)]
+    columns = [range(60), range(60), [5] * 60, label_N, predicted_N, *[np.ones(60)] * 2]
     return pa.table(columns, schema=tables.SCORES_LABELLED)
 
 

@@ -115,7 +115,7 @@ def test_real_trainings_of_one_setting_are_compared_with_each_other(tmp_path: Pa
         wrong_N = rng.random(50) < 0.2
         predicted_N = np.where(wrong_N, 1 - label_N, label_N)
         columns = [range(50), range(50), [3] * 50, label_N.astype(str), predicted_N.astype(str)]
-        table = pa.table([*columns, np.ones(50)], schema=tables.SCORES_LABELLED)
+        table = pa.table([*columns, *[np.ones(50)] * 2], schema=tables.SCORES_LABELLED)
         (tmp_path / f"mlp-{seed}").mkdir()
         tables.write(tmp_path / f"mlp-{seed}/test.parquet", table)
     first, *shares = measure_trainings(ROOT / "params.yaml", tmp_path, "mlp", 3, comparisons=20)

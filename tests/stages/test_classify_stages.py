@@ -88,6 +88,22 @@ def test_predictions_are_the_likeliest_of_labels_that_sum_to_one(project: Path, 
         assert row["label"] == names[int(np.argmax(row["log_probs"]))]
 
 
+def ece(confidences: list[float], right: list[bool], bins: int = 15) -> float:
+    """Equation 3 of Guo et al. 2017, a bin after another."""
+    total = 0.0
+    for number in range(1, bins + 1):
+        inside = [
+            (confidence, correct)
+            for confidence, correct in zip(confidences, right, strict=True)
+            if (number - 1) / bins < confidence <= number / bins
+        ]
+        if inside:
+            accuracy = sum(correct for _, correct in inside) / len(inside)
+            confidence = sum(confidence for confidence, _ in inside) / len(inside)
+            total += len(inside) / len(confidences) * abs(accuracy - confidence)
+    return total
+
+
 @pytest.mark.parametrize("run", RUNS)
 def test_metrics_are_scikit_learns(project: Path, run: str) -> None:
     found = json.loads((project / f"reports/metrics/{run}.json").read_text())["test"]
@@ -105,6 +121,10 @@ def test_metrics_are_scikit_learns(project: Path, run: str) -> None:
         100 * sklearn.f1_score(want, got, average="macro"), abs=1e-5
     )
     assert found["nats_per_text"] == pytest.approx(sklearn.log_loss(want, probabilities), abs=1e-5)
+    right = [label == true for label, true in zip(got, want, strict=True)]
+    wanted_ece = 100 * ece(probabilities.max(1).tolist(), right)
+    assert found["ece"]["score"] == pytest.approx(wanted_ece, abs=1e-5)
+    assert found["ece"]["low"] <= found["ece"]["high"]
     limit = json.loads((project / "data/tokens/toy_reviews/limits.json").read_text())["test"][
         "accuracy"
     ]
@@ -121,7 +141,7 @@ def test_figures_of_each_label_and_the_confusion_matrix_are_scikit_learns(
         labels, 300, p=np.arange(1, len(labels) + 1) / np.arange(1, len(labels) + 1).sum()
     )
     got = np.where(rng.random(300) < 0.6, want, rng.choice(labels[:-1], 300))
-    columns = [range(300), range(300), [3] * 300, want, got, [0.5] * 300]
+    columns = [range(300), range(300), [3] * 300, want, got, [0.5] * 300, [0.6] * 300]
     table = pa.table(columns, schema=tables.SCORES_LABELLED)
     found = scoring.summary(table, BOOTSTRAP, {})
     matrix = sklearn.confusion_matrix(want, got, labels=labels)
@@ -137,7 +157,7 @@ def test_figures_of_each_label_and_the_confusion_matrix_are_scikit_learns(
 
 
 def test_a_classifier_that_says_one_label_only_is_scored() -> None:
-    columns = [[0, 1, 2], [0, 1, 2], [1, 1, 1], ["a", "a", "b"], ["a"] * 3, [0.1] * 3]
+    columns = [[0, 1, 2], [0, 1, 2], [1, 1, 1], ["a", "a", "b"], ["a"] * 3, [0.1] * 3, [0.9] * 3]
     table = pa.table(columns, schema=tables.SCORES_LABELLED)
     found = scoring.summary(table, BOOTSTRAP, {})
     assert found["accuracy"]["score"] == pytest.approx(200 / 3)
@@ -149,7 +169,8 @@ def test_the_report_ranks_classifiers_and_shows_their_labels(project: Path) -> N
     text = (project / "reports/comparison.md").read_text(encoding="utf-8")
     assert "## Classifiers on toy_reviews" in text
     assert "### Scores by label (toy_reviews)" in text
-    assert re.search(r"\| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\] \| \d\.\d{3} \|", text), "macro F1"
+    interval = r"\| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\] "
+    assert re.search(interval + interval + r"\| \d\.\d{3} \|", text), "macro F1, ECE, nats"
     assert "book's BLEU" not in text
     assert "the plot was not good but the acting was brilliant ." in text
     for name in ("confusion", "by_length", "learning_curves"):
@@ -218,6 +239,10 @@ def test_a_blank_text_has_a_blank_line_and_a_warning(trial) -> None:
         (
             ("classify", "good", "--run", "nlp"),
             "--run: got nlp; expected a setting or a run, one of mlp, ",
+        ),
+        (
+            ("classify", "good", "bad", "--run", "mlp"),
+            "HYPOTHESIS: got a second text; expected one text for the task classification. Remove",
         ),
         (
             ("translate", "good", "--run", "mlp"),

@@ -17,7 +17,7 @@ from pipeline.cli import validate_params
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.inference import Session
-from pipeline.predictions.classification import Classifier
+from pipeline.predictions import TrainedRun, open_classifier
 
 ROOT = Path(__file__).resolve().parents[2]
 NBSVM = {
@@ -105,9 +105,8 @@ def test_validation_scores_are_those_of_fitting(project: Path, name: str) -> Non
 
 
 def test_served_labels_are_those_of_the_refitted_model(project: Path) -> None:
-    classifier = Classifier.open(
-        project / "data/models/nbsvm", project / "data/vocab/toy_reviews", "cpu"
-    )
+    model, vocab = project / "data/models/nbsvm", project / "data/vocab/toy_reviews"
+    classify = open_classifier(TrainedRun(model, vocab, None, "cpu"))
     for split in ("valid", "test"):
         tokens = tables.read(
             project / f"data/tokens/toy_reviews/{split}.parquet", tables.TOKENS_LABELLED
@@ -115,7 +114,7 @@ def test_served_labels_are_those_of_the_refitted_model(project: Path) -> None:
         predicted = tables.read(
             project / f"data/predictions/nbsvm/labels_{split}.parquet", tables.LABELS
         )
-        served = [p.log_prob for p in classifier.classify(tokens["text"].to_pylist())]
+        served = [p.log_prob for p in classify(tokens["text"].to_pylist())]
         stored = [max(row) for row in predicted["log_probs"].to_pylist()]
         assert np.allclose(served, stored, atol=1e-9) == (split == "test")
 

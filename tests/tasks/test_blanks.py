@@ -15,10 +15,10 @@ import torch
 
 from pipeline.contracts import MASK
 from pipeline.core import tables
-from pipeline.predictions import BLANK, encode_around_blanks
 from pipeline.scoring.unknown import unknown
 from pipeline.tasks import fill_blank
 from pipeline.tasks import masked_language_model as mlm
+from pipeline.text.blanks import BLANK, encode_around_blanks
 from pipeline.text.encode import Codec
 from pipeline.text.tokens import LEVELS
 from pipeline.training import checkpoint

@@ -128,9 +128,9 @@ class Promotion:
     selection: tuple[str, str] | None
     # False for scores on benchmarks, which have no splits and no training rows.
     has_splits: bool
-    # Columns of prompt and reference in a split's tokens, and the predictions of its rows in
-    # order: read(folder of predictions, split).
-    outputs: tuple[str, str, Callable[[Path, str], list[str]]] | None
+    # Columns of the prompts (of several, joined by tabs) and of the reference in a split's tokens,
+    # and the predictions of its rows in order: read(folder of predictions, split).
+    outputs: tuple[tuple[str, ...], str, Callable[[Path, str], list[str]]] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

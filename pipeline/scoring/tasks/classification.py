@@ -1,7 +1,7 @@
-"""Scores of a classifier, in per cent: accuracy, F1, precision and recall by label, and the
-confusion matrix.
+"""Scores of a classifier, in per cent: accuracy, F1, precision and recall by label, the confusion
+matrix, and the calibration error.
 
-Shapes: N rows, R resamples, L labels.
+Shapes: N rows, R resamples, L labels, M bins of probability.
 """
 
 from pathlib import Path
@@ -22,10 +22,13 @@ from pipeline.scoring.tasks import Inputs, Interface, Promotion, Scoring
 
 _COLUMNS = (
     ("macro F1, %", "f1.score", "{:.2f}"),
+    ("calibration error, %", "ece.score", "{:.2f}"),
     ("nats per text", "nats_per_text", "{:.3f}"),
     ("limit, %", "limit", "{:.2f}"),
     ("distance to limit", "distance", "{:.2f}"),
+    ("limit of macro F1, %", "f1_limit", "{:.2f}"),
 )
+_BINS = 15  # of the calibration error, as in Guo et al. 2017
 _TODO = "Remove it. Run `dvc repro`."
 MEANING = (
     "Accuracy is the share of texts whose most likely label is the true one. "
@@ -33,6 +36,9 @@ MEANING = (
     "mean of F1 over the labels. "
     "Precision is the share of texts predicted to have the label that do have it. "
     "Recall is the share of texts with the label that are predicted to have it. "
+    "The calibration error is the expected difference between the probability of the predicted "
+    "label and the share of these predictions that are right, over 15 bins of probability "
+    "(Guo et al. 2017). "
     "Nats per text are the mean of -log P(true label); guessing between two labels costs 0.693. "
     "In built-in corpora some labels are flipped at random. "
     "The limit is then the accuracy of the rule that wrote the other labels, the highest that "
@@ -74,8 +80,7 @@ def score(sums_RK: Array) -> Array:
 
 
 def rows(inputs: Inputs, split: str) -> pa.Table:
-    """True label, predicted label and nats of every row; UserError if predictions and texts do not
-    match."""
+    """Scores of every row, as `score_labels`; equal texts are one block."""
     texts = tables.read(inputs.tokens / f"{split}.parquet", tables.TOKENS_LABELLED).sort_by("row")
     lengths = pc.cast(pc.list_value_length(texts["tokens"]), pa.int32())
     return score_labels(inputs.predictions, split, texts["label"], by_text(texts["text"]), lengths)
@@ -110,7 +115,15 @@ def score_labels(
     nats = -log_probs_NL[np.arange(len(label_N)), number_N.to_numpy()]
     if not np.isfinite(nats).all():
         raise diverged(path)
-    columns = [predicted["row"], block_N, length_N, label_N, predicted["label"], nats]
+    columns = {
+        "row": predicted["row"],
+        "block": block_N,
+        "length": length_N,
+        "label": label_N,
+        "predicted": predicted["label"],
+        "nats": nats,
+        "confidence": np.exp(log_probs_NL.max(1)),
+    }
     return pa.table(columns, schema=tables.SCORES_LABELLED)
 
 
@@ -126,8 +139,8 @@ def sums(table: pa.Table) -> Array:
 
 
 def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> dict[str, Any]:
-    """Accuracy and macro F1 with intervals, scores by label, the confusion matrix, the limit and
-    the distance to it.
+    """Accuracy, macro F1 and calibration error with intervals, scores by label, the confusion
+    matrix, the limit and the distance to it.
 
     `confusion` is {true label: {predicted label: rows}}.
     """
@@ -138,8 +151,11 @@ def summary(table: pa.Table, bootstrap: Bootstrap, limit: dict[str, float]) -> d
 
     accuracy = bootstrap.estimate(units(table), score)
     metrics: dict[str, Any] = {"accuracy": accuracy, "f1": bootstrap.estimate(pairs_UK, macro_f1)}
+    calibration_UK = sum_by_block(calibration_units(table), table["block"].to_numpy())
+    metrics |= {"ece": bootstrap.estimate(calibration_UK, calibration_error)}
     metrics |= {"nats_per_text": pc.mean(table["nats"]).as_py()}
     metrics |= {"rows": len(table), "blocks": len(pairs_UK)}
+    metrics |= {"f1_limit": limit["f1"]} if "f1" in limit else {}
     if "accuracy" in limit:
         metrics |= {"limit": limit["accuracy"], "distance": limit["accuracy"] - accuracy["score"]}
 
@@ -194,6 +210,30 @@ def macro_f1(sums_RK: Array) -> Array:
     return mean
 
 
+def calibration_units(table: pa.Table) -> Array:
+    """units_NK, K = 3 M: for the bin of each row's confidence, [1, confidence, 1 if the label is
+    correct]; bin m holds (m - 1) / M < confidence <= m / M."""
+    confidence_N = table["confidence"].to_numpy()
+    bin_N = np.clip(np.ceil(confidence_N * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
+    correct_N = sums(table)[:, 0]
+
+    units_N3M = np.zeros((len(table), 3, _BINS))
+    row_N = np.arange(len(table))
+    for part, value_N in enumerate((np.ones_like(confidence_N), confidence_N, correct_N)):
+        units_N3M[row_N, part, bin_N] = value_N
+    return units_N3M.reshape(len(table), 3 * _BINS)
+
+
+def calibration_error(sums_RK: Array) -> Array:
+    """Expected calibration error in per cent: the mean over rows of the difference between
+    accuracy and mean confidence of their bin (Guo et al. 2017, equation 3)."""
+    rows_RM, confidence_RM, correct_RM = (
+        part_R1M[:, 0] for part_R1M in np.split(sums_RK.reshape(-1, 3, _BINS), 3, axis=1)
+    )
+    error: Array = 100 * np.abs(confidence_RM - correct_RM).sum(1) / np.maximum(rows_RM.sum(1), 1)
+    return error
+
+
 def _percentage(part: NDArray[Any], total: NDArray[Any]) -> Array:
     percentage: Array = 100 * part / np.maximum(total, 1)
     return percentage
@@ -210,7 +250,8 @@ def _names(path: Path) -> list[str]:
     return names
 
 
-def _predicted_labels(predictions: Path, split: str) -> list[str]:
+def predicted_labels(predictions: Path, split: str) -> list[str]:
+    """The predicted label of each row of the split, in order."""
     labels = tables.read(predictions / f"labels_{split}.parquet", tables.LABELS).sort_by("row")
     texts: list[str] = labels["label"].to_pylist()
     return texts
@@ -224,7 +265,7 @@ PROMOTION = Promotion(
     same_vocabulary=False,
     selection=None,
     has_splits=True,
-    outputs=("text", "label", _predicted_labels),
+    outputs=(("text",), "label", predicted_labels),
 )
 INTERFACE = Interface(
     outputs={"label": "string", "probability": "double"},

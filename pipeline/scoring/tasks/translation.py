@@ -278,7 +278,7 @@ PROMOTION = Promotion(
     same_vocabulary=False,
     selection=None,
     has_splits=True,
-    outputs=("source", "target", _best_translations),
+    outputs=(("source",), "target", _best_translations),
 )
 INTERFACE = Interface(
     outputs={"row": "long", "text": "string", "log_prob": "double"},

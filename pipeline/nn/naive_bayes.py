@@ -1,0 +1,27 @@
+"""Weights of naive Bayes on n-grams (McCallum and Nigam 1998; Manning, Raghavan and Schütze 2008,
+section 13.2).
+
+Shapes: C classes, F distinct n-grams, P occurrences of n-grams, N texts."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.nn.ngram_linear import NgramLinear
+from pipeline.text.token_budget import Ragged
+
+
+def fit(linear: NgramLinear, texts: Ragged, label_N: NDArray[np.int64], alpha: float) -> None:
+    """Set the weights by counting the n-grams of each label's texts, with `alpha` added to each
+    count."""
+    occurrences = linear.number(texts, label_N)
+    features = len(linear.index)
+    classes = len(linear.bias_C)
+
+    # log P(n-gram | label) = log (count + alpha) / (total + alpha F), equation 13.7
+    cell_P = occurrences.feature_P * classes + label_N[occurrences.row_P]
+    count_FC = np.bincount(cell_P, minlength=features * classes).reshape(features, classes)
+    smoothed_FC = count_FC + alpha
+    weight_FC = np.log(smoothed_FC) - np.log(smoothed_FC.sum(0))
+    # log P(label), equation 13.5
+    bias_C = np.log(np.bincount(label_N, minlength=classes) / len(label_N))
+    linear.set_weights(weight_FC, bias_C)
