@@ -13,8 +13,8 @@ WORKDIR /seqline
 
 # Dependencies first: a change of the code does not install them again.
 COPY constraints.txt pyproject.toml README.md LICENSE ./
-RUN mkdir pipeline stages \
-    && touch pipeline/__init__.py stages/__init__.py \
+RUN mkdir pipeline seqline stages \
+    && touch pipeline/__init__.py seqline/__init__.py stages/__init__.py \
     && python -m venv /opt/venv \
     && pip install --no-cache-dir -c constraints.txt -e ".[postgres]"
 

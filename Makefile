@@ -4,13 +4,13 @@ PYTHON = python3
 # Stage commands run `python`, which must be the environment's.
 INSIDE = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: repro test test-quick test-long lint clean
+.PHONY: repro test test-quick test-long lint docs clean
 
 repro: # the whole DAG on the corpora of params.yaml, then the comparison of the models
 	@$(PYTHON) bootstrap.py
 	@$(INSIDE) seqline check
 	@$(INSIDE) seqline run # repairs first, and records the runs in MLflow at the end
-	@cat reports/comparison.md
+	@$(INSIDE) seqline results
 
 test: # all tests but the long ones
 	@$(PYTHON) bootstrap.py --dev
@@ -30,5 +30,9 @@ lint: # ruff and mypy, as pre-commit runs them
 	@$(INSIDE) ruff format --check .
 	@$(INSIDE) mypy
 
+docs: # the documentation as a site, in site/; a warning is an error
+	@$(PYTHON) bootstrap.py --dev
+	@$(INSIDE) NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true mkdocs build --quiet
+
 clean: # the environment and the tools' caches; data, models and reports stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis seqline.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis seqline.egg-info site

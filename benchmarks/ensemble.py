@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks import trained_runs
-from pipeline.cli import trained_run
+from pipeline.cli import translate
 from pipeline.core import params, tables
 from pipeline.core.errors import exit_with, refuse
 from pipeline.predictions import translation as predictions
@@ -68,7 +68,7 @@ def normalize(root: Path, name: str, texts: list[str]) -> list[str]:
 
 def ensemble(root: Path, names: list[str], encoded: Path) -> list[str]:
     """Translate every row of the encoded split by the ensemble of the runs."""
-    session = trained_run.open_ensemble(root, names)
+    session = translate.open_ensemble(root, names)[1]
     table = tables.read(encoded, translation.SCHEMA)
     hypotheses = predictions.search_rows(
         session, translation.prompts(table, session.device), table["row"].to_numpy()

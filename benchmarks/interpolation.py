@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import trained_runs
-from pipeline.cli import trained_run
+from pipeline.cli import translate
 from pipeline.core import params, tables
 from pipeline.core.errors import exit_with, refuse
 from pipeline.inference import Session
@@ -36,7 +36,7 @@ def open_models(root: Path, names: list[str]) -> Session:
         if run.task != "language_model":
             got = f"a run of the task {run.task}"
             raise refuse(name, got, "a language model", "Name another run.")
-    return trained_run.open_ensemble(root, names)
+    return translate.open_ensemble(root, names, "generate")[1]
 
 
 def log_probs(root: Path, name: str, session: Session, split: str) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -104,20 +105,24 @@ class AttentionWeights:
     weights: dict[str, NDArray[np.float32]]
 
 
-def attention_table(attention: Sequence[AttentionWeights], numbers: Sequence[int]) -> pa.Table:
-    """`tables.ATTENTION`: a row per sample, with its number, and named weights."""
-    rows = [
-        {
-            "row": number,
-            "name": name,
-            "columns": sample.columns,
-            "rows": sample.rows,
-            "weights": weights.ravel(),
-        }
-        for number, sample in zip(numbers, attention, strict=True)
-        for name, weights in sample.weights.items()
-    ]
-    return pa.Table.from_pylist(rows, tables.ATTENTION)
+class _LowercaseCodec(Codec):
+    """Codec that reads capital letters as small ones."""
+
+    def encode(self, texts: pa.StringArray) -> pa.ListArray:
+        return super().encode(pc.utf8_lower(texts))
+
+    def unknown(self, text: str) -> list[str]:
+        return super().unknown(text.lower())
+
+
+def input_codec(vocab: Path, side: str) -> Codec:
+    """Codec of texts from users. If the training text has no capital letters, it reads theirs as
+    small ones."""
+    codec = Codec.load(vocab, side)
+    counts = tables.read(vocab / f"{side}.parquet", tables.VOCAB)
+    tokens = codec.tokens(counts.filter(pc.field("count") > 0)["id"].to_pylist())
+    is_lowercase = all(token == token.lower() for token in tokens)
+    return _LowercaseCodec.load(vocab, side) if is_lowercase else codec
 
 
 def load_run(model: Path, search: dict[str, Any] | None) -> params.Run:
@@ -180,8 +185,9 @@ class Session:
     ) -> "Session":
         """Load the run in the folder `model` with its corpus's vocabulary and a block `search`."""
         run = load_run(model, search)
-        where = str(model / "config.json")
-        return cls.of(run, where, model, vocab, devices.choose(device, "device"))
+        return cls.of(
+            run, str(model / "config.json"), model, vocab, devices.choose(device, "device")
+        )
 
     @classmethod
     def of(
@@ -190,10 +196,7 @@ class Session:
         """As `open`, for the block `run`; `where` is its name in messages."""
         if run.search is None:
             raise refuse(
-                f"{where}.search",
-                None,
-                "a section with a method",
-                "Name a run with a search.",
+                f"{where}.search", None, "a section with a method", "Name a run with a search."
             )
         method = config.named_module(
             "pipeline.decoding", run.search.get("method", "nothing"), f"{where}.search.method"
@@ -202,7 +205,7 @@ class Session:
 
         task = config.named_module("pipeline.tasks", run.task, f"{where}.task")
         network = load_trained_model(run, where, model, vocab, device)
-        source, target = (Codec.load(vocab, side) for side in task.SOURCE_TARGET)
+        source, target = (input_codec(vocab, side) for side in task.SOURCE_TARGET)
         return cls(network, task, source, target, method, search, device, run.seed)
 
     def ensemble(self, others: Sequence["Session"]) -> "Session":
@@ -272,12 +275,8 @@ class Session:
 
         UserError for a model without attention weights, or a text without tokens."""
         if not isinstance(self.model, Attentive):
-            raise refuse(
-                "run",
-                type(self.model).__module__.rpartition(".")[2],
-                "a model with attention",
-                "Name another run.",
-            )
+            family = type(self.model).__module__.rpartition(".")[2]
+            raise refuse("run", family, "a model with attention", "Name another run.")
         if len(self.positions_with_tokens(texts)) < len(texts):
             raise refuse("text", "a text without tokens", "a text with words")
 

@@ -1,5 +1,5 @@
 """Compare the settings of params.yaml: a Markdown table, a self-contained HTML page, figures, a
-summary for `dvc metrics`, and the count of looks at test sets."""
+summary for `dvc metrics`, tables for `dvc plots`, and the count of looks at test sets."""
 
 import argparse
 from pathlib import Path
@@ -11,6 +11,7 @@ from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with
 from pipeline.report import (
     attention,
+    charts,
     comparison,
     confusion,
     curves,
@@ -36,10 +37,11 @@ def main() -> None:
         ("--scores", "folder with <run>/<split>.parquet"),
         ("--predictions", "folder with <run>/samples.parquet"),
         ("--corpora", "folder with <corpus>.json"),
-        ("--summary", "JSON file with the mean score of each setting to write"),
+        ("--summary", "JSON file to write with the score of each setting"),
         ("--comparison", "Markdown file to write"),
         ("--page", "HTML file to write"),
         ("--figures", "folder for the figures"),
+        ("--charts", "folder for the tables behind the charts of `dvc plots`"),
         ("--looks", "CSV file of the looks at test sets, to which those of these runs are added"),
     ):
         parser.add_argument(option, type=Path, required=True, help=help_text)
@@ -53,6 +55,9 @@ def main() -> None:
         key: [Figure(arguments.figures / file, text, is_map) for file, text, is_map in of_group]
         for key, of_group in files.items()
     }
+
+    with atomic_dir(arguments.charts) as folder:
+        charts.write(groups, arguments.plots, folder)
 
     evaluation = params.evaluation(arguments.params)
     over_folds = cross_validations(arguments.params, groups)

@@ -14,6 +14,7 @@ overlap."""
 import argparse
 import json
 import shutil
+from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ import pyarrow.compute as pc
 from pipeline.core import config, params, stage_arguments, tables
 from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.errors import exit_with, refuse
+from pipeline.corpora import kind_of
 from pipeline.text import shards
 from pipeline.text.rows import (
     REQUIRED_SPLITS,
@@ -73,7 +75,8 @@ def tokenize(
     """
     reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
     read_config = config.load(reader.Config, block.read, f"{where}.read")
-    text = load_text(block.text, tables.has_text(reader.KIND), f"{where}.text")
+    kind = kind_of(reader, read_config)
+    text = load_text(block.text, tables.has_text(kind), f"{where}.text")
     split_config = params.split(block, where)
     if block.limit is not None and block.limit < 1:
         raise refuse(f"{where}.limit", block.limit, "at least 1, or null for every row")
@@ -102,7 +105,7 @@ def tokenize(
             # Every split that the rows may get has a file, even if none of them does.
             for name in splitter.possible(file_split):
                 if name not in splits:
-                    splits[name] = SplitWriter(out / f"{name}.parquet", reader.KIND, stack)
+                    splits[name] = SplitWriter(out / f"{name}.parquet", kind, stack)
             if not len(prepared.reasons):
                 continue
 
@@ -171,11 +174,15 @@ def check(
     for name, split in splits.items():
         if not split.rows:
             rejected = sum(split.rejected.values())
+            reasons = sum((split.rejected for split in splits.values()), Counter())
+            todo = "Read more rows."
+            if reasons:
+                todo += f" Most are rejected for: {reasons.most_common(1)[0][0]}."
             raise refuse(
                 _responsible(split_config, limit, where),
                 f"no usable row for {name} ({rejected} rejected)",
                 f"at least one in each of {', '.join(splits)}",
-                "Read more rows.",
+                todo,
             )
 
     # Without a label, the scores of a needed split would be those of another task. A further test

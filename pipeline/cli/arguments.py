@@ -1,11 +1,13 @@
 """Arguments of the command line: their types, one-line errors, and output in any locale."""
 
 import argparse
+import json
+import math
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline.cli.input_text import CONVERT, UNDECODED, stream_encoding
 from pipeline.core.errors import UserError, printable, refuse
@@ -15,12 +17,29 @@ _SHOWN = 60  # characters of a wrong argument that its message repeats
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports a mistake in one line and without the usage, as all commands do."""
+    """A parser that reports a mistake in one line and without the usage, as all commands do.
+
+    `page` is shown in place of argparse's own help, if it is set. An epilog keeps its lines."""
+
+    page: str | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.formatter_class = _HelpFormatter
+
+    def format_help(self) -> str:
+        """Return the help."""
+        return super().format_help() if self.page is None else self.page
 
     def error(self, message: str) -> NoReturn:
         raise UserError(
             f"{message.removeprefix('argument ').rstrip('.')}. See `{self.prog} --help`."
         )
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 def whole_number(least: int, largest: int) -> Callable[[str], int]:
@@ -47,6 +66,24 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=_JOBS, metavar="N", help="stages to run at a time (default: one per core)"
     )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+
+def print_json(value: Any) -> None:
+    """Print JSON values; numbers that JSON cannot write, such as infinity, as null."""
+    print(json.dumps(_finite(value), indent=2))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def decode(words: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@ tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.cli.run_names import first_run
 from pipeline.core import config, params
@@ -64,10 +65,39 @@ def table(root: Path, history: bool) -> str:
         for row in _rows(name, periods, history)
     ]
     return (
-        _aligned([_HEADER, *rows])
+        aligned([_HEADER, *rows])
         if rows
         else "no version is registered yet: `dvc repro`, then `seqline sync`"
     )
+
+
+def records(root: Path, history: bool) -> list[dict[str, Any]]:
+    """The content of `table` for scripts: a record for each champion, the present one first, and
+    one without a version for a model that has had none."""
+    from pipeline.tracking import registry  # imports mlflow: a second
+
+    found: list[dict[str, Any]] = []
+    for name, periods in registry.champions(root).items():
+        shown = periods if history else periods[:1]
+        found += [_record(name, period, period is periods[0]) for period in shown]
+        if not periods:
+            found.append({"model": name, "version": None})
+    return found
+
+
+def _record(name: str, period: ChampionPeriod, is_champion: bool) -> dict[str, Any]:
+    version = period.version
+    return {
+        "model": name,
+        "version": version.version,
+        "is_champion": is_champion,
+        "run": version.run,
+        "score": version.score,
+        "since": period.since,
+        "commit": version.commit,
+        "commit_has_edits": version.dirty,
+        "why": dict(period.why),
+    }
 
 
 def versions_of(root: Path, what: str) -> str:
@@ -79,7 +109,7 @@ def versions_of(root: Path, what: str) -> str:
     versions = registry.versions_with(root, path, md5)
     if not versions:
         return f"{path or md5}: in no version" + (f" as it is now ({md5})" if path else "")
-    return _aligned(
+    return aligned(
         [
             ("version", "run", "score", "commit"),
             *((str(v), v.run, v.score, _commit(v)) for v in versions),
@@ -109,7 +139,7 @@ def _commit(version: Version) -> str:
     return version.commit[:10] + (" with edits" if version.dirty else "")
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
     """Columns as wide as their widest cell."""
     # Others may have written into the registry: no control characters on the terminal.
     rows = [tuple(printable(cell) for cell in row) for row in rows]

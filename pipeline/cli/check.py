@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-HELP = "validate params.yaml and flow.yaml as strictly as the stages do, before anything runs"
+HELP = "check params.yaml and flow.yaml as strictly as the stages do"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -11,9 +11,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
-    """Print what params.yaml holds; UserError for the first mistake."""
+    """Print what params.yaml holds; UserError with all mistakes."""
     from pipeline.cli import validate_params
     from pipeline.dag import project
 
     project.check(root)
-    print(validate_params.check(root / "params.yaml"))
+    print(validate_params.check(root / "params.yaml", files=True))

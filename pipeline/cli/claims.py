@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-HELP = "check the figures of README and docs against the report, and list stale ones"
+HELP = "check the figures of README and docs against the report"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

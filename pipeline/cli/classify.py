@@ -4,56 +4,64 @@ import argparse
 import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.cli import input_text
+from pipeline.cli.answer_options import add_run, add_text
+from pipeline.cli.input_text import Line
 from pipeline.core.errors import printable
 
-HELP = "label a text, a pair or a PNG file, or each line of standard input, with a trained run"
+if TYPE_CHECKING:
+    from pipeline.inference import Prediction
+
+HELP = "label a text, a pair, a PNG file, or each line of a file or of standard input"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the subcommand's parser."""
-    parser.add_argument(
-        "text", nargs="?", metavar="TEXT", help="a text or, for pictures, a PNG file"
-    )
+    add_text(parser, "a text or, for pictures, a PNG file (default: lines of standard input)")
     parser.add_argument(
         "second",
         nargs="?",
         metavar="HYPOTHESIS",
-        help="the second text of a pair; lines of standard input have a tab between the two",
+        help="the second text of a pair; lines of a file have a tab between the two",
     )
-    parser.add_argument("--run", required=True, help="a name under `runs:`")
+    add_run(parser)
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print the likeliest label of each text with its probability; a blank line for a blank line,
     as a warning says. A classifier of pictures takes names of PNG files."""
-    from pipeline.cli import trained_run
-    from pipeline.core import params
-    from pipeline.predictions import NO_LABEL, TrainedRun, open_classifier
+    from pipeline.cli import chosen_run, trained_run
+    from pipeline.cli.replies import Replies, reply
+    from pipeline.predictions import NO_LABEL, label_row
+    from pipeline.predictor import open_classifier
 
-    model, vocab, _ = trained_run.run_folders(root, arguments.run)
-    device = params.compute(root / "params.yaml").device
-    trained = TrainedRun(model, vocab, None, device)
-    text = arguments.text
-    classify = open_classifier(trained, pairs=arguments.second is not None)
+    chosen = chosen_run.choose(root, arguments.run, "classify")
+    classify = open_classifier(chosen.files, pairs=arguments.second is not None)
     if arguments.second is not None:
-        text = f"{text}\t{arguments.second}"
+        arguments.text = f"{arguments.text}\t{arguments.second}"
+    blank: list[Line] = []
 
-    blank = []
-    answers = trained_run.PredictionStream(input_text.texts(text), classify)
-    for line, answer in answers:
-        if answer is None:
-            print()
-        elif answer is NO_LABEL:
+    def plain(line: Line, answer: "Prediction | None") -> str:
+        if answer is NO_LABEL:
             blank.append(line)
-            print()
-        else:
-            print(f"{math.exp(answer.log_prob):.4f}  {printable(answer.text)}")
+        if answer is None or answer is NO_LABEL:
+            return ""
+        return f"{math.exp(answer.log_prob):.4f}  {printable(answer.text)}"
 
-    if blank:
-        where = "TEXT"
-        if blank[0].number is not None:
-            where = f"{input_text.STDIN}, {trained_run.line_numbers(blank)}"
-        print(f"seqline: {where}: a text without words has no label", file=sys.stderr)
-    answers.finish()
+    def warn() -> None:
+        if blank:
+            where = blank[0].source
+            if blank[0].number is not None:
+                where += f", {trained_run.line_numbers(blank)}"
+            print(f"seqline: {where}: a text without words has no label", file=sys.stderr)
+
+    replies = Replies(
+        command="classify",
+        runs=[chosen],
+        answer=classify,
+        plain=plain,
+        rows=lambda answer: [label_row(answer)],
+        warn=warn,
+    )
+    reply(root, arguments, replies)

@@ -2,14 +2,15 @@
 would."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
-from pipeline.cli.arguments import print_escaped
+from pipeline.cli.arguments import add_json, print_json
 from pipeline.cli.run_names import run_of, setting_names
 from pipeline.core.errors import refuse
 
-HELP = "compare two settings over seeds or folds, or decide which of two trained runs is champion"
+HELP = "compare two settings, or decide which of two runs is champion"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -23,36 +24,47 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "second", metavar="NAME", help="another setting or run of the same task and corpus"
     )
+    add_json(parser)
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
-    """Print the test or the decision as Markdown."""
+    """Print the test or the decision."""
     names = (arguments.first, arguments.second)
     settings = [name for name in names if name in setting_names(root)]
     if len(settings) == len(names):
-        text = _settings(root, names)
+        text = _settings(root, names, arguments.json)
     else:
         champion, challenger = (run_of(root, name, "NAME") for name in names)
         if settings:
             got = f"the setting {settings[0]} and a run"
             raise refuse("NAME", got, "two settings or two runs")
-        text = _runs(root, champion, challenger)
-    print_escaped(text.rstrip("\n"))
+        text = _runs(root, champion, challenger, arguments.json)
+    if arguments.json:
+        print_json(json.loads(text))
+    else:
+        from pipeline.cli.terminal import print_markdown
+
+        print_markdown(text.rstrip("\n"))
 
 
-def _settings(root: Path, names: tuple[str, str]) -> str:
+def _settings(root: Path, names: tuple[str, str], as_json: bool) -> str:
+    from pipeline.cli.standings import standings
     from pipeline.dag.paths import RunPaths
     from pipeline.report import document, pair
 
     paths = RunPaths(root)
     metrics, scores = (paths.shared("report", option) for option in ("metrics", "scores"))
     blocks = pair.compare(root / "params.yaml", metrics, scores, names, "NAME")
+    if as_json:
+        both = [each for each in standings(root, names) if each.settings == len(names)]
+        return json.dumps([standing.json() for standing in both])
     return document.markdown(blocks, root)
 
 
-def _runs(root: Path, champion: str, challenger: str) -> str:
+def _runs(root: Path, champion: str, challenger: str, as_json: bool) -> str:
     from pipeline.promotion import trained_runs
 
     if sys.stderr.isatty():
         print("computing predictions that are missing: seconds for small models", file=sys.stderr)
-    return trained_runs.compare(root, champion, challenger).markdown()
+    decision = trained_runs.compare(root, champion, challenger)
+    return decision.json() if as_json else decision.markdown()

@@ -1,26 +1,38 @@
-"""`seqline generate`: continue a text with a trained language model."""
+"""`seqline generate`: continue texts with a trained language model."""
 
 import argparse
 from pathlib import Path
 
+from pipeline.cli.answer_options import add_run, add_text
 from pipeline.cli.arguments import SEED
 from pipeline.core.errors import printable
-from pipeline.core.request_text import checked_text
 
-HELP = "continue a prefix with a trained language model"
+HELP = "continue a text, or each line of a file or of standard input, with a language model"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the subcommand's parser."""
-    parser.add_argument("prefix", metavar="PREFIX")
-    parser.add_argument("--run", required=True, help="a name under `runs:`")
+    add_text(parser, "the beginning (default: lines of standard input, or a prompt)")
+    add_run(parser)
     parser.add_argument("--seed", type=SEED, metavar="N", help="another seed gives another text")
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
-    """Print the text."""
-    from pipeline.cli import trained_run
+    """Print each text with its continuation, which does not depend on the other texts."""
+    from pipeline.cli import chosen_run
+    from pipeline.cli.replies import Replies, reply
+    from pipeline.inference import Session
 
-    prefix = checked_text(arguments.prefix, "PREFIX")
-    session = trained_run.open_run(root, arguments.run)
-    print(printable(session.generate([prefix], arguments.seed)[0]))
+    chosen = chosen_run.choose(root, arguments.run, "generate")
+    files = chosen.files
+    session = Session.open(files.model, files.vocab, files.search, files.device)
+    session.generate([])  # refuse another task before the first text is read
+    replies = Replies(
+        command="generate",
+        runs=[chosen],
+        # Each text starts the random numbers anew.
+        answer=lambda texts: [session.generate([text], arguments.seed)[0] for text in texts],
+        plain=lambda line, text: printable(text or ""),
+        rows=lambda text: [{"text": text}],
+    )
+    reply(root, arguments, replies)

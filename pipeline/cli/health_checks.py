@@ -1,73 +1,67 @@
 """Checks of `seqline doctor`, one line each."""
 
-import importlib.metadata
+import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, NamedTuple
 
-import requests
-import sqlalchemy
-import torch
-
-from pipeline.cli import validate_params
-from pipeline.core.errors import UserError, describe_error, redact
+from pipeline.cli.finding import Finding
+from pipeline.cli.store_checks import store, trainings
+from pipeline.cli.version import installed as installed_version
+from pipeline.core import state_dir
+from pipeline.core.errors import UserError, redact
 from pipeline.core.git import run_git
+from pipeline.core.locks import owner
 from pipeline.core.params import compute as compute_of
-from pipeline.dag import paths, project, repair
+from pipeline.dag import paths, project, repair, run_settings
 from pipeline.text import shards
-from pipeline.tracking import describe
 
 _GIGABYTE = 10**9
 _LITTLE_GIGABYTES = 5
 _COMMAND_TIMEOUT = 120  # seconds
-_STORE_TIMEOUT = 5  # seconds
-_YET_TO_COME = "created at the first training or `seqline sync`"
+_SHOWN_STAGES = 5
 
 
-class Finding(NamedTuple):
-    """Result of one check; only FAIL means that something will not work."""
+def run_checks(root: Path) -> Iterator[Finding]:
+    """Yield every finding about the project at `root` when it is known.
 
-    state: Literal["ok", "warn", "FAIL"]
-    subject: str
-    detail: str
+    Commands of DVC, which take seconds, run while this process imports torch and Prefect."""
+    first: list[Callable[[Path], Finding]] = [python, packages, disk, git]
+    for check in first:
+        yield check(root)
+    yield repairs(root)  # before the checks of DVC, which read what it repairs
 
-
-def run_checks(root: Path) -> list[Finding]:
-    """Every finding about the project at `root`, in the order in which to fix them."""
-    checks: list[Callable[[Path], Finding]] = [
-        python,
-        packages,
+    commands: list[Callable[[Path], Finding]] = [dvc, cache, lock]
+    others: list[Callable[[Path], Finding]] = [
         devices,
-        disk,
-        git,
         params,
         abandoned_outputs,
-        repairs,  # before the checks of DVC, which read what it repairs
-        dvc,
-        cache,
-        lock,
         store,
+        trainings,
         mirror,
         cluster,
         prefect,
     ]
-    return [check(root) for check in checks]
+    with ThreadPoolExecutor(len(commands)) as pool:
+        running = [pool.submit(check, root) for check in commands]
+        for check in others:
+            yield check(root)
+        for future in running:
+            yield future.result()
 
 
 def python(root: Path) -> Finding:
     """Check the Python version and that it is the project's."""
     is_in_venv = Path(sys.prefix) == root / ".venv"
     version = ".".join(str(number) for number in sys.version_info[:3])
-    return Finding(
-        "ok" if is_in_venv else "warn",
-        "python",
-        f"{version} in {sys.prefix}{'' if is_in_venv else ', not in .venv'}",
-    )
+    if is_in_venv:
+        return Finding("ok", "python", f"{version} in {sys.prefix}")
+    todo = "`source .venv/bin/activate`. `make repro` creates it."
+    return Finding("warn", "python", f"{version} in {sys.prefix}, not in .venv", todo)
 
 
 def packages(root: Path) -> Finding:
@@ -77,7 +71,7 @@ def packages(root: Path) -> Finding:
         for line in (root / "constraints.txt").read_text().splitlines()
         if "==" in line
     )
-    installed = {name: version for name in pins if (version := _version(name))}
+    installed = {name: version for name in pins if (version := installed_version(name))}
     # Builds of torch for one device have a suffix that the pin lacks, such as 2.9.0+cpu.
     different = [
         f"{name} {version} (pinned {pins[name]})"
@@ -85,29 +79,34 @@ def packages(root: Path) -> Finding:
         if version.split("+")[0] != pins[name]
     ]
     if different:
-        return Finding("warn", "packages", f"{', '.join(different)}; `make test` updates .venv")
+        todo = "`make repro` and `make test` install the pinned versions into .venv."
+        return Finding("warn", "packages", ", ".join(different), todo)
     return Finding("ok", "packages", f"{len(installed)} installed, each at its pin")
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def devices(root: Path) -> Finding:
-    """Devices that torch can use."""
+    """Devices that torch can use, against those that the machine has."""
+    import torch
+
+    from pipeline.flow.devices import visible
+
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
     cores = f"cpu ({os.cpu_count()} cores)"
-    return Finding("ok", "devices", f"torch {torch.__version__}: {', '.join([*cuda, *mps, cores])}")
+    detail = f"torch {torch.__version__}: {', '.join([*cuda, *mps, cores])}"
+    if not cuda and (gpus := visible()):
+        todo = "Install torch's build for CUDA and this driver, or set `compute.device: cpu`."
+        return Finding("warn", "devices", f"{detail}; it cannot use {len(gpus)} GPUs", todo)
+    return Finding("ok", "devices", detail)
 
 
 def disk(root: Path) -> Finding:
     """Room where the data and DVC's cache grow."""
     free = shutil.disk_usage(root).free / _GIGABYTE
-    return Finding("ok" if free >= _LITTLE_GIGABYTES else "warn", "disk", f"{free:.1f} GB free")
+    if free >= _LITTLE_GIGABYTES:
+        return Finding("ok", "disk", f"{free:.1f} GB free")
+    todo = "Free some space; `seqline prune` removes old outputs, logs and states."
+    return Finding("warn", "disk", f"{free:.1f} GB free", todo)
 
 
 def git(root: Path) -> Finding:
@@ -139,8 +138,11 @@ def git(root: Path) -> Finding:
 
 def params(root: Path) -> Finding:
     """Return whether params.yaml is in order."""
+    from pipeline.cli import validate_params  # imports torch
+
     try:
-        return Finding("ok", "params", validate_params.check(root / "params.yaml"))
+        counts, _, _ = validate_params.check(root / "params.yaml").partition(" (")
+        return Finding("ok", "params", counts)
     except UserError as error:
         return Finding("FAIL", "params", str(error))
 
@@ -153,7 +155,12 @@ def abandoned_outputs(root: Path) -> Finding:
     except UserError as error:
         return Finding("FAIL", "abandoned outputs", str(error))
     return (
-        Finding("warn", "abandoned outputs", f"{', '.join(abandoned)}; `seqline prune`")
+        Finding(
+            "warn",
+            "abandoned outputs",
+            ", ".join(abandoned),
+            "`seqline prune` removes them; DVC's cache keeps them.",
+        )
         if abandoned
         else Finding("ok", "abandoned outputs", "none")
     )
@@ -165,15 +172,21 @@ def repairs(root: Path) -> Finding:
     if not (root / ".dvc").is_dir():
         return Finding("ok", "repairs", "no DVC here yet")
     lines = repair.repair(root, thorough=True)
-    return Finding("warn" if lines else "ok", "repairs", "; ".join(lines) or "nothing is damaged")
+    if not lines:
+        return Finding("ok", "repairs", "nothing is damaged")
+    todo = "It is repaired. `seqline run` makes what is missing."
+    return Finding("warn", "repairs", "; ".join(lines), todo)
 
 
 def dvc(root: Path) -> Finding:
     """Return whether DVC starts here."""
     status, output = run_command(root, "dvc", "root")
-    if status:
-        return Finding("FAIL", "dvc", f"{output}; run `dvc init`")
-    return Finding("ok", "dvc", f"{_version('dvc')}, initialised")
+    if not status:
+        return Finding("ok", "dvc", f"{installed_version('dvc')}, initialised")
+    todo = "Remove .venv and run `make repro`, if DVC does not start at all."
+    if not (root / ".dvc").is_dir():
+        todo = "Run `dvc init`, or clone the project instead of copying its files."
+    return Finding("FAIL", "dvc", output, todo)
 
 
 def cache(root: Path) -> Finding:
@@ -181,88 +194,43 @@ def cache(root: Path) -> Finding:
     status, output = run_command(root, "dvc", "cache", "dir")
     folder = root / output
     if status:
-        return Finding("FAIL", "cache", output)
+        return Finding("FAIL", "cache", output, "See `dvc` above.")
     if not folder.exists():
         return Finding("ok", "cache", f"{output} (nothing in it yet)")
-    writable = os.access(folder, os.W_OK)
-    return Finding(
-        "ok" if writable else "FAIL", "cache", f"{output}{'' if writable else ' cannot be written'}"
-    )
+    if os.access(folder, os.W_OK):
+        return Finding("ok", "cache", output)
+    todo = "Change its permissions, or choose another folder: `dvc cache dir --local PATH`."
+    return Finding("FAIL", "cache", f"{output} cannot be written", todo)
 
 
 def lock(root: Path) -> Finding:
     """Check that `dvc.lock` and the outputs agree with params.yaml and the code."""
-    status, output = run_command(root, "dvc", "status", "--quiet")
-    # DVC names the lock in its error if another process holds it.
-    if "lock" in output.lower():
-        return Finding("warn", "lock", "held by another dvc; try again when it is done")
-    if output:
-        return Finding("FAIL", "lock", output)
-    return (
-        Finding("warn", "lock", "stages have changed; `dvc repro`")
-        if status
-        else Finding("ok", "lock", "up to date")
-    )
-
-
-def store(root: Path) -> Finding:
-    """The MLflow store: a server that answers, a SQLite file that opens, or another database that
-    has runs."""
-    uri = describe.uri(root)
-    if uri.startswith(("http://", "https://")):
-        return _server(uri)
-    if uri.startswith("databricks"):
-        return Finding("warn", "store", f"{redact(uri)} is not checked")
-
-    file = describe.database(root)
-    if file is None:
-        return _database(uri)
-    if not file.exists():
-        return Finding("ok", "store", f"{redact(uri)} ({_YET_TO_COME})")
-
+    if (flow := owner(root / state_dir.FLOW_LOCK)) is not None:
+        return Finding("ok", "lock", f"not checked: a flow is at work (process {flow.pid})")
+    status, output = run_command(root, *_dvc_command(root), "status", "--json")
     try:
-        # Read-only: a check must not change the database.
-        with sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True) as opened:
-            [[runs]] = opened.execute("select count(*) from runs")
-    except sqlite3.Error as error:
-        return Finding("FAIL", "store", f"{file}: {error}")
-    return Finding("ok", "store", f"{file.name} with {runs} runs")
+        changed = list(json.loads(output))
+    except (ValueError, TypeError):
+        # DVC names the lock in its error if another process holds it.
+        if "lock" in output.lower():
+            todo = "Try again when it is done."
+            return Finding("warn", "lock", "held by another dvc", todo)
+        return Finding("FAIL", "lock", output or f"`dvc status` ended with {status}")
+    if not changed:
+        return Finding("ok", "lock", "up to date")
+    more = f" and {len(changed) - _SHOWN_STAGES} more" if len(changed) > _SHOWN_STAGES else ""
+    names = ", ".join(changed[:_SHOWN_STAGES])
+    detail = f"{len(changed)} stages have changed: {names}{more}"
+    return Finding("warn", "lock", detail, "`seqline run` or `dvc repro` brings them up to date.")
 
 
-def _server(uri: str) -> Finding:
+def _dvc_command(root: Path) -> tuple[str, ...]:
+    """DVC as `run.dvc` of flow.yaml selects it: the patched one reads a large DAG faster."""
     try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=_STORE_TIMEOUT)
-        answer.raise_for_status()
-    except requests.RequestException as error:
-        return _unreachable(uri, error)
-    return Finding("ok", "store", f"{redact(uri)} answers {answer.status_code}")
-
-
-def _database(uri: str) -> Finding:
-    """Query through SQLAlchemy: MLflow's own client would create tables."""
-    try:
-        # Not every driver has this option: sqlite3 refuses it.
-        has_timeout = sqlalchemy.make_url(uri).get_backend_name() in ("postgresql", "mysql")
-        settings = {"connect_timeout": _STORE_TIMEOUT} if has_timeout else {}
-        with sqlalchemy.create_engine(uri, connect_args=settings).connect() as opened:
-            if not sqlalchemy.inspect(opened).has_table("runs"):
-                return Finding("ok", "store", f"{redact(uri)} ({_YET_TO_COME})")
-            runs = opened.scalar(sqlalchemy.text("select count(*) from runs"))
-    except sqlalchemy.exc.OperationalError as error:
-        return _unreachable(uri, error)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        # no address of a database, or no driver for it
-        return Finding("FAIL", "store", f"{redact(uri)}: {describe_error(error)}")
-    return Finding("ok", "store", f"{redact(uri)} with {runs} runs")
-
-
-def _unreachable(uri: str, error: Exception) -> Finding:
-    return Finding(
-        "warn",
-        "store",
-        f"{redact(uri)}: {describe_error(error)}; training continues; "
-        "run `seqline sync` when it is reachable",
-    )
+        is_plain = run_settings.load(root).dvc == "plain"
+    except UserError:  # which the check of the params reports
+        is_plain = True
+    return ("dvc",) if is_plain else (sys.executable, "-m", "pipeline.dag.durable_dvc")
 
 
 def mirror(root: Path) -> Finding:
@@ -274,10 +242,10 @@ def mirror(root: Path) -> Finding:
         )
     if where.startswith(("http://", "https://")):
         return Finding("ok", "mirror", redact(where))
-    is_folder = Path(where).is_dir()
-    return Finding(
-        "ok" if is_folder else "FAIL", "mirror", where if is_folder else f"{where}: no such folder"
-    )
+    if Path(where).is_dir():
+        return Finding("ok", "mirror", where)
+    todo = "Correct SEQLINE_MIRROR, or unset it to download from the corpora's own addresses."
+    return Finding("FAIL", "mirror", f"{where}: no such folder", todo)
 
 
 def cluster(root: Path) -> Finding:
@@ -305,7 +273,12 @@ def prefect(root: Path) -> Finding:
     if url is None:
         return Finding("ok", "prefect", "no server is configured: one is started for each run")
     if not prefect_server.is_reachable():
-        return Finding("warn", "prefect", f"{redact(url)} does not answer as a Prefect server does")
+        todo = (
+            "Start it with `prefect server start`, or unset PREFECT_API_URL (`prefect config unset "
+            "PREFECT_API_URL`)."
+        )
+        detail = f"{redact(url)} does not answer as a Prefect server does"
+        return Finding("warn", "prefect", detail, todo)
     exposed = prefect_server.exposure_warning()
     return (
         Finding("warn", "prefect", exposed)

@@ -7,6 +7,7 @@ streams refuse later.
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from pipeline.core.errors import UserError, refuse
@@ -18,11 +19,14 @@ CONVERT = "Convert it, for example with iconv."
 
 
 class Line(NamedTuple):
-    """One text of the input, or the error in its place: either `text` or `error` is None."""
+    """One text of the input, or the error in its place: either `text` or `error` is None.
+
+    `number`: that of the line in the input `source`; None for a text by itself."""
 
     number: int | None
     text: str | None
     error: UserError | None
+    source: str = STDIN
 
     def required(self) -> str:
         """The text; UserError if there is none."""
@@ -33,20 +37,35 @@ class Line(NamedTuple):
 
     def refused(self, error: UserError) -> "Line":
         """Return the same line with an error about its text."""
-        where = "" if self.number is None else f"{STDIN}, line {self.number}: "
-        return Line(self.number, None, UserError(f"{where}{error}"))
+        where = "" if self.number is None else f"{self.source}, line {self.number}: "
+        return Line(self.number, None, UserError(f"{where}{error}"), self.source)
 
 
-def texts(argument: str | None) -> Iterator[Line]:
-    """The command's argument or, without one, the lines of standard input as they arrive."""
-    if argument is None:
-        return lines(sys.stdin)
-    return iter([_line(None, argument)])
+def texts(argument: str | None, file: Path | None = None) -> Iterator[Line]:
+    """The command's argument, or the lines of the file or, without both, of standard input as they
+    arrive."""
+    if argument is not None:
+        return iter([checked_line(argument)])
+    return lines(sys.stdin) if file is None else _file_lines(file)
 
 
-def lines(stream: TextIO | None) -> Iterator[Line]:
-    """The stream's lines without their ends and without a byte order mark; UserError if it cannot
-    be read.
+def checked_line(text: str) -> Line:
+    """A text by itself, or the error in its place."""
+    return _line(None, text, "TEXT")
+
+
+def _file_lines(file: Path) -> Iterator[Line]:
+    try:
+        with file.open(encoding="utf-8") as stream:
+            yield from lines(stream, str(file))
+    except OSError as error:
+        got = error.strerror or type(error).__name__
+        raise refuse(str(file), got, "a file of texts, one a line") from None
+
+
+def lines(stream: TextIO | None, source: str = STDIN) -> Iterator[Line]:
+    """The lines of the stream called `source`, without their ends and without a byte order mark;
+    UserError if it cannot be read.
 
     A line that is too long, or holds bytes that do not belong to the stream's encoding, comes with
     an error in place of a text. In an ASCII locale the stream is read as UTF-8.
@@ -66,22 +85,24 @@ def lines(stream: TextIO | None) -> Iterator[Line]:
                 content += text if len(content) <= LONGEST_TEXT else ""
 
             content = content.removesuffix("\n")
-            yield _line(number, content.removeprefix("\ufeff") if number == 1 else content)
+            content = content.removeprefix("\ufeff") if number == 1 else content
+            yield _line(number, content, source)
     except OSError as error:
         raise refuse(
-            STDIN, error.strerror or type(error).__name__, "a text that can be read"
+            source, error.strerror or type(error).__name__, "a text that can be read"
         ) from None
 
 
-def _line(number: int | None, text: str) -> Line:
-    where = STDIN if number is not None else "TEXT"
+def _line(number: int | None, text: str, where: str) -> Line:
     line = "" if number is None else f", line {number}"
     if undecoded := UNDECODED.search(text):
         byte = ord(undecoded[0]) - 0xDC00
-        return Line(number, None, refuse(where, f"byte {byte:#04x}{line}", "UTF-8", CONVERT))
+        error = refuse(where, f"byte {byte:#04x}{line}", "UTF-8", CONVERT)
+        return Line(number, None, error, where)
     if len(text) > LONGEST_TEXT:
-        return Line(number, None, too_long(where, f"more than {LONGEST_TEXT} characters{line}"))
-    return Line(number, text, None)
+        error = too_long(where, f"more than {LONGEST_TEXT} characters{line}")
+        return Line(number, None, error, where)
+    return Line(number, text, None, where)
 
 
 def stream_encoding(stream: TextIO) -> str:

@@ -37,7 +37,7 @@ def listing(root: Path) -> str:
     """Every preset with the first line of its opening comment; the one in params.yaml is marked."""
     current = (root / "params.yaml").read_bytes() if (root / "params.yaml").exists() else b""
     lines = []
-    for name, content in _presets(root).items():
+    for name, content in contents(root).items():
         first = content.decode("utf-8", "replace").partition("\n")[0]
         about = first.lstrip("# ") if first.startswith("#") else ""
         lines.append(f"{'*' if content == current else ' '} {name:12} {about}".rstrip())
@@ -50,7 +50,7 @@ def use(root: Path, name: str, changes: list[str], seeds: list[str], force: bool
 
     UserError for an unknown name or key, for a change that no stage could use, and for edits that
     would be lost."""
-    presets = _presets(root)
+    presets = contents(root)
     if name not in presets:
         todo = ""
         if name == DEFAULT:
@@ -156,7 +156,7 @@ def default(root: Path) -> bytes | None:
     return None
 
 
-def _presets(root: Path) -> dict[str, bytes]:
+def contents(root: Path) -> dict[str, bytes]:
     """Content of every preset by its name, the default one first."""
     files = {file.stem: file.read_bytes() for file in sorted((root / "presets").glob("*.yaml"))}
     content = files.pop(DEFAULT, None) or default(root)

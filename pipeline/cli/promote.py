@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.cli.arguments import print_escaped, whole_number
 
-HELP = "make a run's present outputs, or a version, champion of its task on its corpus"
+HELP = "make a run, or a version, champion of its task on its corpus"
 _VERSION = whole_number(1, 2**31 - 1)  # the registry's database has 32 bits for it
 
 

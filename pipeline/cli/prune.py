@@ -9,16 +9,17 @@ from pathlib import Path
 
 from pipeline.core import state_dir
 
-HELP = (
-    "remove outputs of runs that params.yaml no longer has, which DVC's cache keeps, and old logs "
-    "and states"
-)
+HELP = "remove outputs of runs that params.yaml no longer has, and old logs"
 
 UNUSED_DAYS = 30
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add no arguments."""
+    """Add no arguments; say what is kept."""
+    parser.description = (
+        "Remove outputs of runs that params.yaml no longer has, which DVC's cache keeps, and logs "
+        "and states that nothing used for a month."
+    )
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:

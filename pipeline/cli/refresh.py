@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-HELP = "pull your own files, and other sources without a pinned hash, where they have changed"
+HELP = "pull sources that have changed: your files, and unpinned addresses"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

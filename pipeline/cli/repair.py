@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-HELP = "repair what a kill or a power failure damaged in DVC's lock, cache and databases"
+HELP = "repair what a kill or a power failure damaged in DVC's files"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.cli.arguments import print_escaped
 
-HELP = "make the previous champion of a registered model champion again"
+HELP = "make the champion before the present one champion again"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.cli.arguments import add_jobs
 
-HELP = "run the DAG with parallel stages, as a Prefect flow (`dvc repro` runs one after another)"
+HELP = "run the DAG in parallel, as a Prefect flow (`dvc repro`: in turn)"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.cli.arguments import PORT
 
-HELP = "answer HTTP requests with a version, by default the champion, until Ctrl-C"
+HELP = "answer HTTP requests until Ctrl-C, by the champion of a model or any of its versions"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Serve until Ctrl-C."""
+    from pipeline.cli import chosen_run
     from pipeline.serving import model_server
 
-    model_server.serve(root, arguments.model, arguments.port, arguments.allow_host)
+    version = chosen_run.version_to_serve(root, arguments.model)
+    model_server.serve(root, version, arguments.port, arguments.allow_host)

@@ -4,13 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.cli.arguments import print_escaped
+from pipeline.cli.arguments import add_json, print_escaped, print_json
 
-HELP = "show the last and the next retraining, failed or missed ones, and the champions"
+HELP = "show the last and the next retraining, failures and champions"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add no arguments."""
+    """Add the arguments to the subcommand's parser."""
+    add_json(parser)
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
@@ -18,5 +19,9 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.flow import status
 
     lines, healthy = status.report(root)
-    print_escaped("\n".join(f"{subject:13}{detail}" for subject, detail in lines))
+    if arguments.json:
+        found = [{"subject": subject, "detail": detail} for subject, detail in lines]
+        print_json({"healthy": healthy, "report": found})
+    else:
+        print_escaped("\n".join(f"{subject:13}{detail}" for subject, detail in lines))
     sys.exit(0 if healthy else 1)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-HELP = "backfill MLflow with the runs that it lacks, from DVC's outputs"
+HELP = "add the runs to MLflow that it lacks, from DVC's outputs"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""A trained run of params.yaml, opened to answer the user's own texts."""
+"""A trained run of params.yaml, and its answers to the user's own texts."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,52 +10,28 @@ from pipeline.cli.run_names import run_of
 from pipeline.core import config, params
 from pipeline.core.errors import UserError, refuse
 from pipeline.dag import paths
-from pipeline.inference import BATCH, Session, load_run
+from pipeline.inference import BATCH, load_run
 
 T = TypeVar("T")
 _NAMED = 10  # line numbers that a message names
 
 
-def open_ensemble(root: Path, names: list[str]) -> Session:
-    """The runs as one ensemble, searched as the first is; UserError if their vocabularies are not
-    the same."""
-    names = [run_of(root, name, "--run") for name in names]
-    [first, *others] = [open_run(root, name) for name in names]
+def run_folders(
+    root: Path, name: str, where: str = "--run"
+) -> tuple[Path, Path, dict[str, Any] | None]:
+    """The folders of the run's model and vocabulary, and its `search:`; UserError if the run is
+    unknown or not trained yet.
 
-    # An ensemble combines the distributions at each step: an id must mean the same in all models.
+    `where`: what gave the name, in messages."""
     runs = config.section(root / "params.yaml", "runs")
-    vocabularies = {
-        name: paths.option_path(root, "predict", name, runs[name], "vocab") for name in names
-    }
-    for name, vocab in vocabularies.items():
-        if vocab != vocabularies[names[0]]:
-            shared = vocabularies[names[0]].relative_to(root)
-            raise refuse(
-                f"--run {name}",
-                f"the vocabulary {vocab.relative_to(root)}",
-                f"{shared}, as run {names[0]} has",
-            )
-    return first.ensemble(others) if others else first
-
-
-def open_run(root: Path, name: str) -> Session:
-    """The trained run called `name` in params.yaml; UserError if it is unknown or not trained
-    yet."""
-    model, vocab, search = run_folders(root, name)
-    return Session.open(model, vocab, search, params.compute(root / "params.yaml").device)
-
-
-def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | None]:
-    """The folders of the run's model and vocabulary, and its `search:`; errors as `open_run`."""
-    runs = config.section(root / "params.yaml", "runs")
-    name = run_of(root, name, "--run")
+    name = run_of(root, name, where)
     model, vocab = (
         paths.option_path(root, "predict", name, runs[name], option)
         for option in ("model", "vocab")
     )
     if not model.exists():
         raise refuse(
-            f"--run {name}",
+            f"{where} {name}",
             f"no {model.relative_to(root)}",
             "a trained run",
             "Run `dvc repro`, or `dvc pull`.",
@@ -66,7 +42,7 @@ def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | Non
     corpus = runs[name]["corpus"]
     if trained_corpus != corpus:
         raise refuse(
-            f"--run {name}",
+            f"{where} {name}",
             f"a model of {trained_corpus}",
             f"one of {corpus}, as params.yaml says",
             "Run `dvc repro`.",
@@ -75,7 +51,8 @@ def run_folders(root: Path, name: str) -> tuple[Path, Path, dict[str, Any] | Non
 
 
 class PredictionStream(Generic[T]):
-    """Lines with the answers to them, a batch at a time; None for a line that cannot be answered.
+    """Lines with the answers to them, a batch at a time. A line that cannot be answered comes with
+    its error, and with None for an answer.
 
     One bad line does not keep the others from their answers: `finish`, called at the end, raises
     UserError for the first."""
@@ -87,12 +64,12 @@ class PredictionStream(Generic[T]):
     def __iter__(self) -> Iterator[tuple[Line, T | None]]:
         lines = iter(self._lines)
         while batch := list(itertools.islice(lines, BATCH)):
-            good = [line for line in batch if line.text is not None]
-            answers = iter(self._answered(good))
+            answered = iter(self._answered([line for line in batch if line.text is not None]))
             for line in batch:
-                if line.text is None:
-                    self._bad.append(line)
-                yield line, next(answers) if line.text is not None else None
+                result = (line, None) if line.text is None else next(answered)
+                if result[0].error is not None:
+                    self._bad.append(result[0])
+                yield result
 
     def finish(self) -> None:
         """Raise the error of the first line that could not be answered, naming the others."""
@@ -102,15 +79,15 @@ class PredictionStream(Generic[T]):
         also_failed = f" Also failed: {line_numbers(self._bad[1:])}." if len(self._bad) > 1 else ""
         raise UserError(f"{self._bad[0].error}{also_failed}")
 
-    def _answered(self, lines: Sequence[Line]) -> list[T | None]:
+    def _answered(self, lines: Sequence[Line]) -> list[tuple[Line, T | None]]:
         """The answers to a batch; one by one if one of the texts is refused."""
         try:
-            return list(self._answer([line.required() for line in lines]))
+            answers = self._answer([line.required() for line in lines])
+            return list(zip(lines, answers, strict=True))
         except UserError as error:
-            if len(lines) != 1:
-                return [answer for line in lines for answer in self._answered([line])]
-            self._bad.append(lines[0].refused(error))
-            return [None]
+            if len(lines) == 1:
+                return [(lines[0].refused(error), None)]
+            return [result for line in lines for result in self._answered([line])]
 
 
 def line_numbers(lines: Sequence[Line]) -> str:

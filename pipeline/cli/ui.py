@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.cli.arguments import PORT
 
-HELP = "serve MLflow's pages on the project's own store, until Ctrl-C"
+HELP = "sync, then serve MLflow's pages on the project's own store, until Ctrl-C"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

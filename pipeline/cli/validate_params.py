@@ -1,117 +1,91 @@
 """`seqline check`: all of `params.yaml` and of the `flow.yaml` beside it is loaded by the modules
-that it configures."""
+that it configures. All mistakes are reported at once."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+from pipeline.cli import validate_corpora
 from pipeline.contracts import AttentiveDecodable
-from pipeline.core import config, params, tables
+from pipeline.core import config, params
 from pipeline.core.errors import refuse
-from pipeline.download import source as download
+from pipeline.core.mistakes import Mistakes
 from pipeline.flow import sections
-from pipeline.scoring import tokenizers
-from pipeline.text import tokens, vocab
 from pipeline.training import devices, families, fitted, init_from, loop, optim
 
 
-def check(path: Path) -> str:
-    """Describe the file's content in a line; UserError for the first thing in it that no stage
-    could use."""
-    params.check_sections(path)
-    devices.choose(params.compute(path).device, "compute.device")
-    params.evaluation(path)
+def check(path: Path, files: bool = False) -> str:
+    """Describe the file's content in a line; UserError for all in it that no stage could use.
+
+    `files`: also for the user's own files that are not there."""
+    mistakes = Mistakes()
+    with mistakes.collect():
+        params.check_sections(path)
+    with mistakes.collect():
+        devices.choose(params.compute(path).device, "compute.device")
+    with mistakes.collect():
+        params.evaluation(path)
 
     # Corpora first: a run is checked against its corpus's kind and vocabulary.
-    corpora = _names(path, "corpora")
-    settings = _names(path, "settings")
-    runs = _names(path, "runs")
-    kinds = {name: _corpus(path, name) for name in corpora}
-    blocks = {name: _run(path, name, kinds) for name in runs}
-    used = {block.setting for block in blocks.values()}
-    for name in settings:
-        if name not in used:
-            todo = "Remove it, or add a run of it."
-            raise refuse(f"settings.{name}", "no run", "at least one run of it", todo)
+    corpora = _names(path, "corpora", mistakes)
+    settings = _names(path, "settings", mistakes)
+    runs = _names(path, "runs", mistakes)
+    kinds = validate_corpora.kinds(path, corpora, mistakes, files)
+    if corpora and settings and runs:
+        in_order = _runs(path, runs, kinds, mistakes)
+        if in_order:
+            _unused(path, settings, mistakes)
 
-    sections.load(path.parent)  # flow.yaml
+    with mistakes.collect():
+        sections.load(path.parent)  # flow.yaml
+    mistakes.refuse()
     return (
         f"{path.name}: {len(corpora)} corpora, {len(settings)} settings and {len(runs)} runs, all "
         f"in order ({', '.join(settings)})"
     )
 
 
-def _names(path: Path, key: str) -> list[str]:
+def _names(path: Path, key: str, mistakes: Mistakes) -> list[str]:
     """The blocks' names: they become names of folders and of DVC's stages."""
-    blocks = config.section(path, key)
-    if not isinstance(blocks, dict) or not blocks:
-        raise refuse(key, blocks, "a section with at least one block")
-    for name in blocks:
-        params.check_name(key, name)
-    return list(blocks)
+    names: list[str] = []
+    with mistakes.collect():
+        blocks = config.section(path, key)
+        if not isinstance(blocks, dict) or not blocks:
+            raise refuse(key, blocks, "a section with at least one block")
+        for name in blocks:
+            with mistakes.collect():
+                params.check_name(key, name)
+                names.append(name)
+    return names
 
 
-def _corpus(path: Path, name: str) -> str:
-    """The corpus's kind, such as `text` or `pair`, after all its blocks were loaded."""
-    block = params.corpus(path, name)
-    where = f"corpora.{name}"
-
-    tokenizers.require(block.bleu_tokenizer, f"{where}.bleu_tokenizer")
-    reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
-    config.load(reader.Config, block.read, f"{where}.read")
-    params.split(block, where)
-    if block.limit is not None and block.limit < 1:
-        raise refuse(f"{where}.limit", block.limit, "at least 1, or null for all rows")
-
-    has_text = tables.has_text(reader.KIND)
-    text = tokens.load_text(block.text, has_text, f"{where}.text")
-    size = vocab.load_block(block.vocab, has_text, f"{where}.vocab")
-    if text is not None and text.level == "bpe" and isinstance(size, vocab.Vocab):
-        vocab.check_pieces(size, f"{where}.vocab")
-    _vocabulary(path, name, block)
-
-    _source(block.source, f"{where}.source")
-    return str(reader.KIND)
+def _runs(path: Path, names: list[str], kinds: Mapping[str, str], mistakes: Mistakes) -> bool:
+    """Whether all runs are in order. After a mistake in one, others of its setting are not checked:
+    most have the same."""
+    wrong = set()
+    for name in names:
+        block = config.section(path, "runs")[name]
+        setting = str(block.get("setting")) if isinstance(block, Mapping) else name
+        if setting not in wrong:
+            wrong.add(setting)
+            with mistakes.collect():
+                _run(path, name, kinds)
+                wrong.remove(setting)
+    return not wrong
 
 
-def _vocabulary(path: Path, name: str, block: params.Corpus) -> None:
-    """Check a vocabulary that belongs to another corpus.
-
-    Both corpora must tokenize alike, or models of one could not read the other."""
-    where = f"corpora.{name}"
-    vocab_corpus = block.vocab["corpus"]
-    corpora = config.section(path, "corpora")
-    if vocab_corpus not in corpora:
-        raise refuse(
-            f"{where}.vocab.corpus",
-            vocab_corpus,
-            "one of " + ", ".join(corpora),
-            f"{name} is its own vocabulary's name.",
-        )
-
-    # Ids depend on the tokens too, so the text block must be the same as well.
-    vocab_owner = params.corpus(path, vocab_corpus)
-    for key in ("text", "vocab"):
-        if getattr(vocab_owner, key) != getattr(block, key):
-            raise refuse(
-                f"{where}.{key}",
-                "another block",
-                f"that of {vocab_corpus}, whose vocabulary it takes",
-                "Copy the block.",
-            )
+def _unused(path: Path, settings: list[str], mistakes: Mistakes) -> None:
+    blocks = config.section(path, "runs").values()
+    used = [block.get("setting") for block in blocks if isinstance(block, Mapping)]
+    for name in settings:
+        if name not in used:
+            todo = "Remove it, or add a run of it."
+            with mistakes.collect():
+                raise refuse(f"settings.{name}", "no run", "at least one run of it", todo)
 
 
-def _source(source: dict[str, Any], where: str) -> None:
-    """As the download stage reads it, without fetching."""
-    kind = download.kind(source, where)
-    if kind == "builtin":
-        download.load_grammar(source["builtin"], f"{where}.builtin")
-    else:
-        config.load(download.SECTIONS[kind], source, where)
-
-
-def _run(path: Path, name: str, kinds: dict[str, str]) -> params.Run:
+def _run(path: Path, name: str, kinds: Mapping[str, str]) -> None:
+    """UserError for all mistakes in a run; one in its corpus is reported elsewhere."""
     block = params.run(path, name)
     where = f"runs.{name}"
     setting = f"settings.{block.setting}"
@@ -127,20 +101,31 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> params.Run:
     model = config.named_module("pipeline.models", block.family, f"{where}.family")
     task = config.named_module("pipeline.tasks", block.task, f"{where}.task")
     families.refuse_other_task(block, where)
-    sizes = config.load(model.Config, block.model, f"{setting}.model")
     is_fitted = fitted.check_blocks(block, setting)
-    if block.objective is not None:
-        objective = config.load_objective(task, block.objective, f"{setting}.objective")
-        families.refuse_other_objective(task, model.Model, objective, f"{setting}.objective")
+    mistakes = Mistakes()
+    with mistakes.collect():
+        sizes = config.load(model.Config, block.model, f"{setting}.model")
+        _positions(block, getattr(sizes, "learned_positions", None), setting)
+    with mistakes.collect():
+        if block.objective is not None:
+            objective = config.load_objective(task, block.objective, f"{setting}.objective")
+            families.refuse_other_objective(task, model.Model, objective, f"{setting}.objective")
     if not is_fitted:
-        optim.load(block.optim, f"{setting}.optim")
-        config.load(loop.Config, block.training, f"{setting}.training")
+        with mistakes.collect():
+            optim.load(block.optim, f"{setting}.optim")
+        with mistakes.collect():
+            config.load(loop.Config, block.training, f"{setting}.training")
+    with mistakes.collect():
+        _search(block, task, model, f"{setting}.search")
+    mistakes.refuse()
 
     # Blocks that are valid alone may not fit together.
-    _search(block, task, model, f"{setting}.search")
-    _positions(block, getattr(sizes, "learned_positions", None), setting)
-    _init_from(path, name, block)
+    if block.corpus in kinds:
+        _corpus(block, task, where, kinds)
+        _init_from(path, name, block)
 
+
+def _corpus(block: params.Run, task: ModuleType, where: str, kinds: Mapping[str, str]) -> None:
     if kinds[block.corpus] != task.KIND:
         expected = (
             ", ".join(c for c, kind in kinds.items() if kind == task.KIND)
@@ -151,7 +136,6 @@ def _run(path: Path, name: str, kinds: dict[str, str]) -> params.Run:
             f"{block.corpus}, which is {kinds[block.corpus]}",
             f"{expected} for {block.task}",
         )
-    return block
 
 
 def _init_from(path: Path, name: str, block: params.Run) -> None:

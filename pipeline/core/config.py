@@ -20,6 +20,7 @@ from typing import Any
 
 from pipeline.core import renamed_keys, yaml_reader
 from pipeline.core.errors import UserError, refuse
+from pipeline.core.mistakes import Mistakes
 
 T = typing.TypeVar("T")
 _FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
@@ -79,24 +80,32 @@ def module_names(package: str) -> list[str]:
 def load(cls: type[T], values: Any, where: str) -> T:
     """Convert `values`, a mapping out of YAML, to the dataclass `cls`.
 
-    UserError for unknown, missing and wrongly typed keys; `where` is the section's dotted name."""
+    UserError for all unknown, missing and wrongly typed keys; `where` is the section's dotted
+    name."""
     if not isinstance(values, Mapping):
         raise refuse(where, values, f"a section with the keys {_names(cls)}")
 
     hints = typing.get_type_hints(cls)
+    mistakes = Mistakes()
     for key in values:
         if key not in hints:
             todo = nearest(key, list(hints)) or "Remove it."
-            raise refuse(f"{where}.{key}", "an unknown key", _one_of(list(hints)), todo)
-    for key in hints:
-        if key not in values:
-            raise refuse(f"{where}.{key}", "nothing", _expected(hints[key]), "Add the key.")
+            with mistakes.collect():
+                raise refuse(f"{where}.{key}", "an unknown key", _one_of(list(hints)), todo)
 
-    fields = {key: _convert(values[key], hint, f"{where}.{key}") for key, hint in hints.items()}
+    fields = {}
+    for key, hint in hints.items():
+        with mistakes.collect():
+            if key not in values:
+                raise refuse(f"{where}.{key}", "nothing", expected_type(hint), "Add the key.")
+            fields[key] = _convert(values[key], hint, f"{where}.{key}")
+    mistakes.refuse()
+
+    # Conditions between the fields.
     try:
         return cls(**fields)
     except UserError as error:
-        raise UserError(f"{where}.{error}") from None
+        raise UserError(*(f"{where}.{line}" for line in error.lines)) from None
 
 
 def load_named(kinds: Sequence[type[T]], values: Any, where: str, key: str = "name") -> T:
@@ -137,13 +146,15 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return None
         if all(dataclasses.is_dataclass(argument) for argument in arguments):
             return load_named(arguments, value, where)
-        other = next(argument for argument in arguments if argument is not type(None))
-        return _convert(value, other, where)
+        others = [argument for argument in arguments if argument is not type(None)]
+        if len(others) == 1:
+            return _convert(value, others[0], where)
+        if type(value) in others:
+            return value
     elif origin is tuple:
         if isinstance(value, list):
-            return tuple(
-                _convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(value)
-            )
+            items = {f"{where}[{i}]": item for i, item in enumerate(value)}
+            return tuple(_convert_all(items, arguments[0]).values())
     elif origin is dict:
         if isinstance(value, Mapping):
             for key in value:
@@ -151,9 +162,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
                     problem = f"the key {key!r}"
                     todo = "Put it in quotes."
                     raise refuse(f"{where}.{key}", problem, "a text as the key", todo)
-            return {
-                key: _convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()
-            }
+            items = {f"{where}.{key}": item for key, item in value.items()}
+            return dict(zip(value, _convert_all(items, arguments[1]).values(), strict=True))
     elif hint is float:
         if isinstance(value, str) and _FLOAT_WITHOUT_DOT.fullmatch(value):
             # PyYAML reads 1e-3 as a text, DVC as a number.
@@ -170,10 +180,22 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return value
 
     todo = "Put it in quotes." if hint is str and isinstance(value, bool | int | float) else ""
-    raise refuse(where, value, _expected(hint), todo)
+    raise refuse(where, value, expected_type(hint), todo)
 
 
-def _expected(hint: Any) -> str:
+def _convert_all(items: Mapping[str, Any], hint: Any) -> dict[str, Any]:
+    """Convert values, by their dotted names, to the type `hint`; UserError for all that have
+    another type."""
+    mistakes = Mistakes()
+    converted = {}
+    for where, item in items.items():
+        with mistakes.collect():
+            converted[where] = _convert(item, hint, where)
+    mistakes.refuse()
+    return converted
+
+
+def expected_type(hint: Any) -> str:
     """Describe the type `hint` for a message."""
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
@@ -184,12 +206,14 @@ def _expected(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         if all(dataclasses.is_dataclass(argument) for argument in arguments):
             return f"a section whose name is {_one_of(list(_by_name(arguments)))}"
-        return " or ".join(_expected(argument) for argument in arguments)
+        return " or ".join(expected_type(argument) for argument in arguments)
 
     if origin is tuple:
-        return f"a list, each item {_expected(arguments[0])}"
+        return f"a list, each item {expected_type(arguments[0])}"
+    if origin is dict and arguments[1] is Any:
+        return "a section"
     if origin is dict:
-        return f"a mapping, each value {_expected(arguments[1])}"
+        return f"a mapping, each value {expected_type(arguments[1])}"
 
     words = {
         int: "a whole number",
@@ -197,6 +221,7 @@ def _expected(hint: Any) -> str:
         str: "a text",
         bool: "true or false",
         type(None): "null",
+        Any: "a value",
     }
     return words.get(hint, str(hint))
 

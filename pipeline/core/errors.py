@@ -96,10 +96,19 @@ _UNSAFE = re.compile(
 
 
 class UserError(ValueError):
-    """A mistake of the user, described in one line that is safe to print."""
+    """A mistake of the user, described in one line that is safe to print; or several of a block, in
+    a line each."""
 
-    def __init__(self, line: str = "") -> None:
-        super().__init__(printable(line))
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*map(printable, lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines, one for each mistake."""
+        return self.args
 
 
 def refuse(key: str, got: Any, expected: str, todo: str = "") -> UserError:
@@ -345,7 +354,8 @@ def exit_with(main: Callable[[], None]) -> None:
         closed = reader_closed(sys.stdout)
     except UserError as error:
         give_up_if_exhausted(error)
-        print(f"seqline: {error}", file=sys.stderr)
+        for line in error.lines:
+            print(f"seqline: {line}", file=sys.stderr)
         reader_closed(sys.stdout)
         sys.exit(2)
     except OSError as error:

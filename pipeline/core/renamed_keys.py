@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.core.errors import UserError, refuse
+from pipeline.core.mistakes import Mistakes
 
 RENAMED = {
     "corpora.*.bleu": "bleu_tokenizer",
@@ -43,11 +44,14 @@ def new_name(key: str) -> str | None:
 
 
 def refuse_old_keys(content: Mapping[Any, Any]) -> None:
-    """Raise UserError for the first renamed key in the content of a settings file."""
+    """Raise UserError for all renamed keys in the content of a settings file."""
+    mistakes = Mistakes()
     for old in RENAMED:
         for _, key, where in _matches(content, old.split("."), ()):
             path = ".".join([*where, key])
-            raise refuse_old_key(path, str(new_name(path)))
+            with mistakes.collect():
+                raise refuse_old_key(path, str(new_name(path)))
+    mistakes.refuse()
 
 
 def refuse_old_key(where: str, new: str) -> UserError:

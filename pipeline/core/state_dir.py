@@ -36,6 +36,7 @@ TRAINING = ROOT / "training"  # states of trainings, to resume from
 COMPARISONS = ROOT / "gate" / "compare"  # predictions made for `seqline compare`
 SERVED = ROOT / "served"  # weights of served versions, by their hash
 TRACKING = ROOT / "tracking"  # locks of MLflow runs and of the registry
+PROMPTS = ROOT / "prompts"  # what was typed at the prompt of each command
 
 PRUNED = (LOGS, SERVED, TRAINING, COMPARISONS)  # `seqline prune` empties them; each is made again
 

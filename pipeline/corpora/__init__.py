@@ -1,7 +1,8 @@
 """One file per format of corpus; the file's name is the `format` in `params.yaml`.
 
 A format exports:
-- `KIND`: a key of `tables.TOKENS`, such as "text" or "pair";
+- `KIND`: a key of `tables.TOKENS`, such as "text" or "pair"; or `kind(config)`, if the block `read`
+  decides it;
 - `Config`: the block `read`;
 - `read(raw, config) -> Iterator[(split, batch)]`: a stream of batches in the kind's
   `tables.RAW_...`. `split` is an official one (train, valid, test, ...), or `all` for rows that the
@@ -24,7 +25,8 @@ import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from types import ModuleType
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +38,13 @@ from pipeline.core.errors import not_utf8, refuse
 
 BLANK = "blank line"
 _BLOCK = 1 << 20
+_BINARY = {  # by their first bytes
+    b"PK\x03\x04": ("a zip archive", "Name the zip itself in `source.path`, which unpacks it."),
+    b"\x1f\x8b": ("a gzip file", "Unpack it: gzip -d."),
+    b"BZh": ("a bzip2 file", "Unpack it: bzip2 -d."),
+    b"\xfd7zXZ\0": ("an xz file", "Unpack it: xz -d."),
+    b"PAR1": ("a Parquet file", "Set `format: parquet`."),
+}
 # Zero-width characters that are part of words in Persian and Hindi, and of emoji.
 _JOINERS = dict.fromkeys((0x200C, 0x200D))
 
@@ -47,17 +56,11 @@ def read_lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
     UserError if the file is absent, empty, not UTF-8, or where DVC would not notice its changes
     (see `corpus_file`)."""
     count = 0
-    path = corpus_file(folder, name)
-    with _open(path) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise refuse(
-                str(path),
-                "no regular file",
-                "a file of the corpus",
-                "Correct the name under `read`.",
-            )
-        if file.read(3) != codecs.BOM_UTF8:
-            file.seek(0)
+    path = folder / name
+    with open_file(folder, name) as file:
+        beginning = file.read(6)
+        _refuse_binary(path, beginning)
+        file.seek(3 if beginning.startswith(codecs.BOM_UTF8) else 0)
 
         # Each block ends with a whole line.
         while block := file.read(_BLOCK) + file.readline():
@@ -69,6 +72,23 @@ def read_lines(folder: Path, name: str) -> Iterator[pa.StringArray]:
         raise refuse(
             str(path), "an empty file", "at least one line", "Name another file or fetch it again."
         )
+
+
+def kind_of(reader: ModuleType, config: Any) -> str:
+    """Kind of a corpus of the format `reader` with the block `read` in `config`."""
+    return str(reader.kind(config) if hasattr(reader, "kind") else reader.KIND)
+
+
+def open_file(folder: Path, name: str) -> BinaryIO:
+    """Open the file `name` in the corpus's `folder`; UserError if it is absent or no regular file,
+    and as `corpus_file`."""
+    path = corpus_file(folder, name)
+    file = _open(path)
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    todo = "Correct the name under `read`."
+    raise refuse(str(path), "no regular file", "a file of the corpus", todo)
 
 
 def read_paragraphs(
@@ -226,6 +246,13 @@ def _open(path: Path) -> BinaryIO:
         raise refuse(
             str(path), problem, "a file of the corpus", "Correct the name under `read`."
         ) from None
+
+
+def _refuse_binary(path: Path, beginning: bytes) -> None:
+    """Refuse a file that begins like one of another kind than text."""
+    for magic, (kind, todo) in _BINARY.items():
+        if beginning.startswith(magic):
+            raise refuse(str(path), kind, "a text file", todo)
 
 
 def _split_lines(block: bytes, path: Path, offset: int, count: int) -> pa.StringArray:

@@ -4,10 +4,11 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.core import state_dir
 from pipeline.core.atomic import atomic_dir, atomic_file
 from pipeline.core.digest import file_digest
 from pipeline.core.errors import describe_error, refuse
@@ -66,6 +67,33 @@ def materialize(root: Path, md5: str, place: Path) -> None:
                 shutil.copyfile(cached, folder / path)
 
 
+def copy_cached(root: Path, md5: str, place: Path, names: Collection[str]) -> None:
+    """Copy an output from the cache alone: a file to `place`, or to the folder `place` those files
+    of a folder that have one of the `names`.
+
+    For views of other commits, which ask no remote. UserError if the cache lacks one, or if `md5`
+    is not valid."""
+    check_md5(md5, "the md5 of an output")
+    files = {"": md5}
+    if md5.endswith(_FOLDER):
+        [listing] = _fetch_objects(root, [md5], remotes=False)
+        listed = _read_listing(listing, md5)
+        files = {path: listed[path] for path in names if path in listed}
+    objects = _fetch_objects(root, list(files.values()), remotes=False)
+    for path, cached in zip(files, objects, strict=True):
+        target = place / path if path else place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(cached, target)
+
+
+def served_folder(root: Path, md5: str) -> Path:
+    """The copy of an output that served versions with this md5 share, made if need be; errors as
+    `materialize`."""
+    folder = root / state_dir.SERVED / check_md5(md5, "the version's reference")
+    materialize(root, md5, folder)
+    return folder
+
+
 def md5_of(path: Path) -> str:
     """Compute DVC's md5 of a file, or of a folder, whose md5 is that of the list of its files."""
     if not path.is_dir():
@@ -105,11 +133,12 @@ def _read_listing(listing: Path, md5: str) -> dict[str, str]:
     return md5s
 
 
-def _fetch_objects(root: Path, md5s: list[str]) -> list[Path]:
+def _fetch_objects(root: Path, md5s: list[str], remotes: bool = True) -> list[Path]:
     """Return the paths of the objects in the cache.
 
-    An object that the cache lacks is fetched from the first remote that has it. UserError if none
-    has it, or if DVC cannot read the cache or a remote."""
+    An object that the cache lacks is fetched from the first remote that has it; without `remotes`
+    the cache alone counts. UserError if none has it, or if DVC cannot read the cache or a
+    remote."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -125,8 +154,8 @@ def _fetch_objects(root: Path, md5s: list[str]) -> list[Path]:
             missing = [md5 for md5 in md5s if not cache.exists(md5)]
             # Remotes may need the network, so they are opened only for missing objects.
             default = repo.config["core"].get("remote")
-            remotes = sorted(repo.config["remote"], key=lambda name: (name != default, name))
-            for name in remotes if missing else ():
+            ordered = sorted(repo.config["remote"], key=lambda name: (name != default, name))
+            for name in ordered if missing and remotes else ():
                 remote = repo.cloud.get_remote_odb(name, "pull")
                 available = [md5 for md5 in missing if remote.exists(md5)]
                 sources = [remote.oid_to_path(md5) for md5 in available]

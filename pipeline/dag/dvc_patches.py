@@ -12,6 +12,8 @@ no harm. The bytes of `dvc.lock` stay those that DVC would have written.
 - `Lock.lock`. DVC tries a lock twice a second. Here fifty times.
 - `serialize.parse_yaml`. DVC parses params.yaml and dvc.lock again and again. Here a text is parsed
   once (yaml_cache.py).
+- `dependency.param.read_param_file`. DVC looks for each key by walking through the whole file, half
+  of the time of a plan. Here a key is looked up in the mappings that its name leads through.
 - `stage.run._run`, in the fork server only (`run_commands_by`). DVC starts a shell for a stage's
   command. Here the stages of this project are forks of a process that has imported torch.
 
@@ -21,6 +23,7 @@ of the unchanged DVC (dvc_runner.py). tests/dag/test_plain_dvc.py compares the t
 
 import contextlib
 import io
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,12 +38,15 @@ RunCommand = Callable[[str, Mapping[str, str], str], int | None]
 
 _POLL_SECONDS = 0.02
 _LOCK_SECONDS = 60.0  # DVC's own limit is 3 s
+_ABSENT = object()
+_PATTERN = re.compile(r"[*?\[]|^\d+$")  # a number may be an index
 
 
 def apply() -> YamlCache:
     """Replace the functions in this process; they cannot be put back. Return the cache of what is
     parsed."""
     import dvc.cachemgr
+    import dvc.dependency.param
     import dvc.lock
     from dvc.dvcfile import Lockfile
     from dvc.utils import serialize, strictyaml
@@ -53,6 +59,9 @@ def apply() -> YamlCache:
     Lockfile.dump_stages = _dump_stages_with(Lockfile.dump_stages)
     dvc.cachemgr.get_odb = _get_odb_with(dvc.cachemgr.get_odb)
     dvc.lock.Lock.lock = _lock
+    dvc.dependency.param.read_param_file = _read_param_file_with(
+        dvc.dependency.param.read_param_file, dvc.dependency.param.load_path
+    )
     return cache
 
 
@@ -132,6 +141,32 @@ def _get_odb_with(original: Any) -> Any:
         return odb
 
     return get_odb
+
+
+def _read_param_file_with(original: Any, load: Any) -> Any:
+    """Return a `read_param_file` that looks keys up, and leaves what it does not find to DVC."""
+
+    def read_param_file(
+        fs: Any, path: Any, key_paths: Any = None, flatten: bool = False, **options: Any
+    ) -> Any:
+        if not key_paths or not flatten:
+            return original(fs, path, key_paths, flatten, **options)
+        content = load(path, fs, **options)
+        values = {key: _look_up(content, key) for key in key_paths}
+        if any(value is _ABSENT for value in values.values()):
+            return original(fs, path, key_paths, flatten, **options)
+        return values
+
+    return read_param_file
+
+
+def _look_up(content: Any, dotted: str) -> Any:
+    """Return the value under a dotted key; `_ABSENT` if there is none, and for a pattern."""
+    for key in dotted.split("."):
+        if not isinstance(content, dict) or key not in content or _PATTERN.search(key):
+            return _ABSENT
+        content = content[key]
+    return content
 
 
 def _lock(self: Any) -> None:

@@ -31,14 +31,19 @@ def record(root: Path, durations: Mapping[str, float]) -> None:
             partial.write_text(json.dumps(content, indent=0), encoding="utf-8")
 
 
+def default_seconds(address: str) -> float:
+    """Return the assumed duration of a stage that has never run here."""
+    return _DEFAULT_SECONDS.get(kind(address), _OTHER_SECONDS)
+
+
 def priorities(plan: Plan, durations: Mapping[str, float]) -> dict[str, float]:
     """Return, by stage, the length of the longest path from its start to the end of the DAG, in
     seconds."""
     lengths = dict.fromkeys(plan.needs, 0.0)
     # From the end of the DAG: in the plan a stage comes after the stages that it needs.
     for address in reversed(plan.needs):
-        default = _DEFAULT_SECONDS.get(kind(address), _OTHER_SECONDS)
-        lengths[address] += 0.0 if address in plan.fresh else durations.get(address, default)
+        seconds = durations.get(address, default_seconds(address))
+        lengths[address] += 0.0 if address in plan.fresh else seconds
         for need in plan.needs[address]:
             lengths[need] = max(lengths[need], lengths[address])  # the path behind the need
     return lengths

@@ -11,6 +11,16 @@ from pipeline.core.errors import refuse
 from pipeline.dag import paths
 
 
+def is_project(folder: Path) -> bool:
+    """Whether the folder is a project's root."""
+    return (folder / "dvc.yaml").exists() and (folder / "presets").is_dir()
+
+
+def containing(start: Path) -> Path | None:
+    """The root of the project that the folder `start` lies in; None if it lies in none."""
+    return next((folder for folder in (start, *start.parents) if is_project(folder)), None)
+
+
 def check(root: Path) -> None:
     """Raise UserError for a name, a folder or a missing repository that no stage can work with.
 

@@ -80,9 +80,9 @@ def _local_digests(path: str, where: str) -> dict[str, str]:
     """Return the sha256 of each file of a source on this machine, as the download stage copies
     it."""
     digests = {}
-    for source, name in own.files(path, where):
+    for name, chunks in own.contents(path, where):
         digest = hashlib.sha256()
-        for chunk in own.chunks(source, name, where):
+        for chunk in chunks:
             digest.update(chunk)
         digests[name] = digest.hexdigest()
     return digests

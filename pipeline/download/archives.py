@@ -52,7 +52,11 @@ class Extraction:
 def kind(path: Path) -> Kind:
     """Detect the kind of `path` by its first bytes; a gzip may hold a tar (see `holds_tar`)."""
     with path.open("rb") as file:
-        head = file.read(tar_stream.BLOCK)
+        return kind_of(file.read(tar_stream.BLOCK))
+
+
+def kind_of(head: bytes) -> Kind:
+    """Detect the kind of a file by its first `tar_stream.BLOCK` bytes."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
     if head.startswith(b"\x1f\x8b\x08"):
@@ -60,11 +64,11 @@ def kind(path: Path) -> Kind:
     return "tar" if tar_stream.is_tar_header(head) else "plain"
 
 
-def holds_tar(path: Path) -> bool:
-    """Return whether the gzip at `path` holds a tar rather than a single file."""
+def holds_tar(file: Path | IO[bytes]) -> bool:
+    """Return whether a gzip, its path or the open file, holds a tar rather than a single file."""
     try:
-        with gzip.open(path) as file:
-            return tar_stream.is_tar_header(file.read(tar_stream.BLOCK))
+        with gzip.open(file) as unpacked:
+            return tar_stream.is_tar_header(unpacked.read(tar_stream.BLOCK))
     except (OSError, EOFError, zlib.error):
         return False
 
@@ -111,7 +115,7 @@ def extract(path: Path, files: Collection[File], into: Path) -> Extraction:
 def zip_sizes(path: Path) -> set[int]:
     """Sizes that a zip declares for its members; empty if it cannot be read."""
     try:
-        with _ZipReader(path) as file, zipfile.ZipFile(file) as archive:
+        with ZipReader(path) as file, zipfile.ZipFile(file) as archive:
             return {info.file_size for info in archive.infolist()}
     except tar_stream.READ_ERRORS:
         return set()
@@ -147,7 +151,7 @@ def _candidates(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
 
 
 def _zip_members(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
-    with _ZipReader(path) as file, zipfile.ZipFile(file) as archive:
+    with ZipReader(path) as file, zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             link = stat.S_ISLNK(info.external_attr >> 16)
             encrypted = info.flag_bits & 1
@@ -162,13 +166,13 @@ def _zip_members(path: Path, sizes: set[int]) -> Iterator[IO[bytes]]:
                     yield stream
 
 
-class _ZipReader(io.FileIO):
+class ZipReader(io.FileIO):
     """A zip file of which at most twice its size is read.
 
     Overlapping members, as in a zip bomb, and too long a central directory are refused."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, file: Path | int, closefd: bool = True) -> None:
+        super().__init__(file, closefd=closefd)
         self._bytes = os.stat(self.fileno()).st_size
         self._remaining = 2 * self._bytes + _MOST_EXTRA
 

@@ -1,13 +1,16 @@
-"""`source: {path: ...}`: the user's own file or folder, copied in as it is."""
+"""`source: {path: ...}`: the user's own file or folder, copied in as it is; a zip, or a gzip of one
+file, is unpacked."""
 
 import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from pipeline.core.errors import UserError, name_file_in_errors, refuse
+from pipeline.download import unpack
 from pipeline.download.wanted import MANIFEST
 
 _CHUNK = 1 << 20
@@ -20,7 +23,8 @@ _REASONS = {  # plain words for errors whose system message is unclear
 
 
 def copy(path: str, where: str, into: Path) -> list[str]:
-    """Copy the file, or every file of the folder, into `into`; return their relative names.
+    """Copy the file, every file of the folder or all that the archive holds into `into`; return
+    their relative names.
 
     A link is copied as its target, if that lies in the folder too. UserError for a missing or empty
     path, links that lead out or in circles, files that cannot be read or that change meanwhile, and
@@ -34,15 +38,38 @@ def copy(path: str, where: str, into: Path) -> list[str]:
             "Name a folder of its own.",
         )
 
-    pairs = files(path, where)
-    for source, name in pairs:
+    names = []
+    for name, pieces in contents(path, where):
         target = into / name
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
-            for chunk in chunks(source, name, where):
+            for chunk in pieces:
                 with name_file_in_errors(target):
                     file.write(chunk)
-    return [name for _, name in pairs]
+        names.append(name)
+    return names
+
+
+def contents(path: str, where: str) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Relative name and chunks of each file that `copy` writes; the chunks are read before the next
+    name. Errors as `copy`."""
+    pairs = files(path, where)
+    if len(pairs) > 1 or not os.path.isfile(path):
+        yield from ((name, chunks(source, name, where)) for source, name in pairs)
+        return
+
+    source, name = pairs[0]
+    with _open(source, name, where) as file:
+        if not unpack.is_packed(file):
+            yield name, chunks(source, name, where)
+            return
+        empty = True
+        for member, pieces in unpack.contents(file, name, where):
+            _check_name(member, where)
+            yield member, pieces
+            empty = False
+    if empty:
+        raise refuse(where, f"{path}, which holds no file", "an archive with files")
 
 
 def files(path: str, where: str) -> list[tuple[Path, str]]:
@@ -54,32 +81,14 @@ def files(path: str, where: str) -> list[tuple[Path, str]]:
         raise refuse(where, f"{path}, which holds no file", "a folder with files")
 
     for _, name in pairs:
-        if name == MANIFEST:
-            raise refuse(
-                where,
-                f"a file {MANIFEST}",
-                "any other name, since the pipeline writes a file of that name",
-            )
-        try:
-            name.encode("utf-8")
-        except UnicodeEncodeError:
-            raise refuse(
-                where, name, "a name that is UTF-8, as DVC needs it", "Rename the file."
-            ) from None
+        _check_name(name, where)
     return pairs
 
 
 def chunks(source: Path, name: str, where: str) -> Iterator[bytes]:
     """Read the regular file `source` in chunks; UserError if it changes while it is read."""
-    with _refusing(name, where):
-        # The file may have become a pipe or a link since it was listed: never wait for a pipe,
-        # never follow a link.
-        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-    with open(descriptor, "rb", buffering=0) as file:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise _irregular(name, where)
-
+    with _open(source, name, where) as file:
+        before = os.fstat(file.fileno())
         remaining = before.st_size + 1  # one more: stop at once if the file grows without end
         while remaining > 0:
             with _refusing(name, where):
@@ -89,7 +98,7 @@ def chunks(source: Path, name: str, where: str) -> Iterator[bytes]:
             remaining -= len(chunk)
             yield chunk
 
-        after = os.fstat(descriptor)
+        after = os.fstat(file.fileno())
         unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
         if remaining != 1 or not unchanged:
             raise refuse(
@@ -98,6 +107,33 @@ def chunks(source: Path, name: str, where: str) -> Iterator[bytes]:
                 "files at rest",
                 "Run again when it is written.",
             )
+
+
+def _open(source: Path, name: str, where: str) -> FileIO:
+    """Open the regular file `source`.
+
+    It may have become a pipe or a link since it was listed: never wait for a pipe, never follow a
+    link."""
+    with _refusing(name, where):
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    file = FileIO(descriptor)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise _irregular(name, where)
+    return file
+
+
+def _check_name(name: str, where: str) -> None:
+    """Refuse the name of a file that the pipeline writes, and one that is not UTF-8."""
+    if name == MANIFEST:
+        expected = "any other name, since the pipeline writes a file of that name"
+        raise refuse(where, f"a file {MANIFEST}", expected)
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise refuse(
+            where, name, "a name that is UTF-8, as DVC needs it", "Rename the file."
+        ) from None
 
 
 def _resolved(path: str, where: str) -> Path:

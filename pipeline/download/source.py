@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.core import config
 from pipeline.core.digest import file_digest
 from pipeline.core.errors import refuse
-from pipeline.download import addresses, own, unpinned
+from pipeline.download import addresses, own, unpack, unpinned
 from pipeline.download.budget import SHIPPED, Account, Budget
 from pipeline.download.fetch import DEFAULT_RETRIES, Fetcher, RetryPolicy
 from pipeline.download.wanted import MANIFEST, Bundle, Listed
@@ -161,7 +161,9 @@ def _fetch_files(
                 corpus, pinned, lambda file: keys[file.name], into, fetcher
             ).collect(settings.mirror)
         for file in files:
-            if not file.pinned():
+            if file.pinned():
+                unpack.refuse_archive(into / file.name, file.name, keys[file.name])
+            else:
                 unpinned.copy_latest(file, keys[file.name], into, fetcher)
     return {file.name: file.urls[0] for file in files}
 

@@ -56,10 +56,7 @@ def members(file: Any, container: int | None = None) -> Iterator[tuple[tarfile.T
 
     `container` is the size in bytes of the file that the stream is unpacked from, if it is known.
     """
-    limit = _MOST_EXPANDED
-    if container is not None:
-        limit = min(limit, _MOST_FACTOR * container + _MOST_EXTRA)
-
+    limit = _MOST_EXPANDED if container is None else most_expanded(container)
     stream = _Forward(file, limit)
     stream.begin_header()
     with tarfile.TarFile(fileobj=cast(IO[bytes], stream), tarinfo=_BoundedHeader) as archive:
@@ -73,6 +70,11 @@ def members(file: Any, container: int | None = None) -> Iterator[tuple[tarfile.T
                 assert content is not None
                 yield info, content
         raise Unreadable(f"over {_MOST_MEMBERS} members")
+
+
+def most_expanded(container: int) -> int:
+    """Limit of the bytes unpacked from an archive of `container` bytes."""
+    return min(_MOST_EXPANDED, _MOST_FACTOR * container + _MOST_EXTRA)
 
 
 def name_of(info: tarfile.TarInfo) -> str:

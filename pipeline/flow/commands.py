@@ -12,7 +12,7 @@ from pipeline.core.errors import refuse
 from pipeline.dag import run_settings
 from pipeline.dag.dvc_runner import open_runner
 from pipeline.dag.project_lock import flow_lock
-from pipeline.flow import devices, journal, project_folder
+from pipeline.flow import baseline, devices, journal, project_folder
 
 
 def check_jobs(jobs: int | None) -> None:
@@ -80,7 +80,10 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
         record.summary = outcome.summary()
         print(outcome.summary(), flush=True)
         if outcome.changed_outputs and os.environ.get("SEQLINE_TRACKING") != "off":
+            print("recording the runs in MLflow", flush=True)
             print(sync(root), flush=True)
+        if outcome.ok and (line := baseline.note(root)):
+            print(line, flush=True)
 
     status = 0 if outcome.ok else 1
     if outcome.note:

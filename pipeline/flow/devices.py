@@ -35,11 +35,16 @@ class Slots:
     def __init__(self, kinds: frozenset[str], places: Sequence[str | None]) -> None:
         self._kinds = kinds
         self._free = list(places)
+        self.places = len(places)
+
+    def needs_place(self, kind: str) -> bool:
+        """Return whether a stage of this kind needs a place."""
+        return kind in self._kinds
 
     def acquire(self, kind: str) -> "Place | None":
         """A place for a stage of this kind; None if all are taken. For kinds that need none it is
         unlimited and empty."""
-        if kind not in self._kinds:
+        if not self.needs_place(kind):
             return Place(None, None)
         return Place(self._free.pop(0), self._free) if self._free else None
 

@@ -35,6 +35,7 @@ from pipeline.dag.run_stage import Result
 from pipeline.flow import devices, display, prefect_server
 from pipeline.flow.display import Outcome
 from pipeline.flow.server_errors import SERVER_ERRORS
+from pipeline.flow.time_left import TimeLeft
 
 _WAIT_SECONDS = 0.25  # for a stage to end, before lost tasks are looked for
 _POLL_SECONDS = 3.0  # between two requests for the flow run's state
@@ -150,7 +151,9 @@ def _run_flow(session: FlowState, targets: Sequence[str]) -> str:
 def stages(targets: list[str], jobs: int) -> State[Any]:
     """Prefect's flow of `reproduce`, which is its only caller."""
     session = _SESSION.get()
-    progress = display.display(len(session.plan.stale()))
+    durations = expected_time.seconds(session.root)
+    left = TimeLeft(session.plan, durations, session.jobs, session.slots)
+    progress = display.display(len(session.plan.stale()), left)
     try:
         with _watch_for_cancel(session):
             Scheduler(session, progress).work()
@@ -245,6 +248,7 @@ class Scheduler:
             address = session.ended.get(timeout=_WAIT_SECONDS)
         except queue.Empty:
             self._restart_lost()
+            self._progress.waited()
             return
 
         self._running.discard(address)

@@ -194,8 +194,8 @@ def exposure_warning() -> str:
 def _start(root: Path) -> None:
     """Start the temporary server, and end it with this process; UserError if it does not answer."""
     print(
-        "seqline: no Prefect server is configured: starting a temporary one, which takes some "
-        f"seconds. For a permanent one: {_HOW_TO_START}",
+        "seqline: starting a Prefect server for this run, without pages, which takes some "
+        f"seconds. For one with pages, which stays: {_HOW_TO_START}",
         flush=True,
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:

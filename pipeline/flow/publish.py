@@ -83,7 +83,7 @@ def _push(root: Path, remote: str | None) -> str:
 
 def _commit(root: Path, message: str) -> str:
     """Commit the DAG's tracked outputs; leave all other staged and edited files as they are."""
-    paths = _generated(root)
+    paths = tracked_outputs(root)
     if not _git(root, "status", "--porcelain", "--", *paths):
         return "nothing to commit"
     _git(root, "add", "--", *paths)
@@ -99,7 +99,7 @@ def _tag(root: Path, tag: str, message: str) -> str:
             return f"{tag} is there already"
         raise CommandFailed(f"{tag} already exists, on a commit of another dvc.lock")
 
-    paths = _generated(root)
+    paths = tracked_outputs(root)
     changed = _git(root, "status", "--porcelain", "--", *paths)
     _git(root, "tag", tag, _detached_commit(root, paths, message) if changed else "HEAD")
     return tag
@@ -118,7 +118,7 @@ def _detached_commit(root: Path, paths: Sequence[str], message: str) -> str:
         return _git(root, "commit-tree", tree, "-p", "HEAD", "-m", message)
 
 
-def _generated(root: Path) -> list[str]:
+def tracked_outputs(root: Path) -> list[str]:
     """List dvc.lock and the outputs that git does not ignore, relative to the root."""
     outs = [
         out["path"] for stage in describe.read_lock(root).values() for out in stage.get("outs", [])

@@ -1,7 +1,8 @@
 """Predictions of a trained run: one module per task, with the task's name.
 
-It exports `predict(request, out)` for the predict stage, and for serving `load_predictor(run)` and
-PARAMS, the `params` that a request may have: whole numbers with their smallest and largest value.
+It exports `predict(request, out)` for the predict stage. For `pipeline.predictor` it exports
+`load_predictor(run)` and PARAMS, the `params` that a request may have: whole numbers with their
+smallest and largest value.
 
 Every task writes a table per split other than train (`likelihood_<split>.parquet`, ...), for valid
 alone if `evaluation.test` is false, and `samples.parquet`. Only `pipeline/scoring/tasks/<task>.py`
@@ -10,7 +11,6 @@ several tasks share."""
 
 import json
 import math
-import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,13 @@ from torch import nn
 from pipeline.contracts import Attentive
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
-from pipeline.core.request_text import checked_text
 from pipeline.inference import (
     EMPTY,
+    AttentionWeights,
     Prediction,
     Session,
-    attention_table,
     check_time,
+    input_codec,
     load_run,
     load_trained_model,
 )
@@ -155,6 +155,22 @@ def write_samples(session: Session, samples: Sequence[params.Sample], out: Path)
         tables.write(out / "attention.parquet", attention)
 
 
+def attention_table(attention: Sequence[AttentionWeights], numbers: Sequence[int]) -> pa.Table:
+    """`tables.ATTENTION`: a row per sample, with its number, and named weights."""
+    rows = [
+        {
+            "row": number,
+            "name": name,
+            "columns": sample.columns,
+            "rows": sample.rows,
+            "weights": weights.ravel(),
+        }
+        for number, sample in zip(numbers, attention, strict=True)
+        for name, weights in sample.weights.items()
+    ]
+    return pa.Table.from_pylist(rows, tables.ATTENTION)
+
+
 # --- labels
 
 NO_LABEL = Prediction("", -math.inf, -math.inf)  # of a text without tokens
@@ -233,94 +249,74 @@ class TrainedRun:
         )
 
 
-def load_predictor(task: str, run: TrainedRun) -> Predictor:
-    """Load a run for serving; UserError for an unknown task, or a vocabulary other than the
-    model's."""
-    module = config.named_module("pipeline.predictions", task, "task")
-    predictor: Predictor = module.load_predictor(run)
+@dataclass(frozen=True, slots=True)
+class Filler:
+    """A trained run that fills the blanks of texts.
 
-    def predict(texts: Sequence[Any], settings: Mapping[str, Any]) -> list[Row]:
-        return predictor(checked_texts(texts), checked_settings(task, settings, module.PARAMS))
+    `log_probs(model, codec, text, device)` are log_probs_NV of the text's N blanks. `is_valid`
+    checks the number of blanks; `blanks` describes that number in messages."""
 
-    return predict
+    model: Any
+    codec: Codec
+    device: torch.device
+    log_probs: Callable[[Any, Codec, str, torch.device], torch.Tensor]
+    blanks: str
+    is_valid: Callable[[int], bool]
 
+    @classmethod
+    def open(
+        cls,
+        run: TrainedRun,
+        log_probs: Callable[[Any, Codec, str, torch.device], torch.Tensor],
+        blanks: str,
+        is_valid: Callable[[int], bool],
+    ) -> "Filler":
+        """Load the run."""
+        request = run.request()
+        model = request.network()
+        codec = input_codec(run.vocab, "text")
+        return cls(model, codec, request.device, log_probs, blanks, is_valid)
 
-def open_classifier(
-    run: TrainedRun, pairs: bool = False
-) -> Callable[[Sequence[str]], list[Prediction]]:
-    """Open a run as a function from the texts of a command to their labels; UserError for another
-    task, and for `pairs` of texts if the task has single ones."""
-    task = load_run(run.model, run.search).task
-    module = config.named_module("pipeline.predictions", task, "task")
-    if not hasattr(module, "open_classifier"):
-        raise refuse("run", f"a model of the task {task}", "a classifier", "Name another run.")
-    if pairs and config.named_module("pipeline.tasks", task, "task").KIND != "labelled_pair":
-        raise refuse("HYPOTHESIS", "a second text", f"one text for the task {task}", "Remove it.")
-    classify: Callable[[Sequence[str]], list[Prediction]] = module.open_classifier(run)
-    return classify
+    def fill(self, text: str) -> Prediction:
+        """Fill each blank with the most likely word."""
+        best = self.log_probs(self.model, self.codec, text, self.device).max(-1)
+        words = [self.codec.decode([word]).strip() for word in best.indices.tolist()]
+        beginning, *parts = text.split(BLANK)
+        filled = beginning + "".join(word + part for word, part in zip(words, parts, strict=True))
+        log_prob = float(best.values.sum())
+        return Prediction(filled, log_prob, log_prob)
 
-
-def checked_texts(texts: Sequence[Any]) -> list[str]:
-    """Return the texts of a request; UserError, with its index, for the first that is not a
-    text."""
-    return [checked_text(text, f"inputs[{number}]") for number, text in enumerate(texts)]
-
-
-def checked_settings(
-    task: str, settings: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]]
-) -> dict[str, int]:
-    """Return the `params` of a request; UserError for an unknown name, or a value that is not a
-    whole number in its range."""
-    for name, value in settings.items():
-        if name not in ranges:
-            expected = f"no params, because {task} has none"
-            if ranges:
-                expected = "one of " + ", ".join(ranges)
-            todo = config.nearest(name, list(ranges)) or "Remove it."
-            raise refuse("params", f"the unknown name {str(name)[:60]!r}", expected, todo)
-
-        least, largest = ranges[name]
-        # JSON's true is an int in Python. NumPy's integers are Integral too.
-        is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not is_integer or not least <= value <= largest:
-            shown = str(value) if is_integer else repr(value)
-            raise refuse(name, shown[:60], f"a whole number from {least} to {largest}")
-    return {str(name): int(value) for name, value in settings.items()}
-
-
-def load_filler(
-    fill: Callable[[Any, Codec, str, torch.device], Prediction],
-    blanks: str,
-    is_valid: Callable[[int], bool],
-    run: TrainedRun,
-) -> Predictor:
-    """Rows `text`, with the blanks filled, and `log_prob` of the words; an empty text for a text
-    without tokens.
-
-    `is_valid` checks the number of blanks; `blanks` describes that number in messages."""
-
-    request = run.request()
-    model = request.network()
-    codec = Codec.load(run.vocab, "text")
-
-    def fill_in_time(text: str) -> Prediction:
-        check_time()
-        return fill(model, codec, text, request.device)
-
-    def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
-        # Check all texts before the first is filled.
-        tokens = codec.encode(pa.array(texts, pa.string())).to_pylist()
-        for text, ids in zip(texts, tokens, strict=True):
-            if ids and not is_valid(text.count(BLANK)):
-                shown = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
-                raise refuse("text", shown, f"a text with {blanks} written {BLANK}")
-
+    def words(self, text: str, count: int) -> list[list[Prediction]]:
+        """The `count` most likely words for each blank, best first."""
+        log_probs_NV = self.log_probs(self.model, self.codec, text, self.device)
+        best = log_probs_NV.sort(stable=True, dim=-1, descending=True)
         return [
-            text_row(fill_in_time(text) if ids else EMPTY)
-            for text, ids in zip(texts, tokens, strict=True)
+            [
+                Prediction(self.codec.decode([word]).strip(), log_prob, log_prob)
+                for word, log_prob in zip(words[:count], log_probs[:count], strict=True)
+            ]
+            for words, log_probs in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
-    return predict
+    def has_tokens(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text has tokens; UserError for one that has, but an invalid number of
+        blanks."""
+        tokens = self.codec.encode(pa.array(texts, pa.string())).to_pylist()
+        for text, ids in zip(texts, tokens, strict=True):
+            if ids and not self.is_valid(text.count(BLANK)):
+                shown = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
+                raise refuse("text", shown, f"a text with {self.blanks} written {BLANK}")
+        return [bool(ids) for ids in tokens]
+
+    def predict(self, texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
+        """Rows `text`, with the blanks filled, and `log_prob` of the words; an empty text for a
+        text without tokens."""
+        rows = []
+        # Check all texts before the first is filled.
+        for text, has_tokens in zip(texts, self.has_tokens(texts), strict=True):
+            check_time()
+            rows.append(text_row(self.fill(text) if has_tokens else EMPTY))
+        return rows
 
 
 def text_row(prediction: Prediction) -> Row:

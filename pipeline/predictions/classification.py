@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.contracts import Refitted
-from pipeline.inference import Prediction, batches
+from pipeline.inference import Prediction, batches, input_codec
 from pipeline.predictions import (
     NO_LABEL,
     PredictionRequest,
@@ -23,7 +23,6 @@ from pipeline.predictions import (
     Row,
     TrainedRun,
     label_columns,
-    label_predictions,
     label_row,
     write_labels,
     write_outputs,
@@ -55,7 +54,7 @@ class Classifier:
         """Load the run of the request."""
         return cls(
             request.network(),
-            Codec.load(request.vocab, cls.TASK.SOURCE_TARGET[0]),
+            input_codec(request.vocab, cls.TASK.SOURCE_TARGET[0]),
             labels.load(request.vocab),
             request.objective(cls.TASK),
             request.device,
@@ -74,16 +73,20 @@ class Classifier:
     def classify(self, texts: Sequence[str]) -> list[Prediction]:
         """The most likely label of each text with its log-probability; NO_LABEL for a text without
         tokens."""
-        predictions = [NO_LABEL for _ in texts]
+        return [labels[0] if labels else NO_LABEL for labels in self.rank(texts)]
+
+    def rank(self, texts: Sequence[str]) -> list[list[Prediction]]:
+        """All labels of each text, the most likely first; none for a text without tokens."""
+        ranked: list[list[Prediction]] = [[] for _ in texts]
         table, length = self.encode(texts)
         (positions,) = length.nonzero()
         for batch in batches(length[positions].tolist(), _MAX_TEXTS, _MAX_TOKENS):
             columns = self.predict_labels(table.take(pa.array(positions[batch])))
-            for position, prediction in zip(
-                positions[batch], label_predictions(columns), strict=True
-            ):
-                predictions[position] = prediction
-        return predictions
+            log_probs_BC = columns["log_probs"].to_pylist()
+            for position, log_probs in zip(positions[batch], log_probs_BC, strict=True):
+                labels_C = map(Prediction, self.names.to_pylist(), log_probs, log_probs)
+                ranked[position] = sorted(labels_C, key=lambda label: -label.log_prob)
+        return ranked
 
     def for_split(self, split: str) -> Self:
         """The classifier that predicts the split: of validation texts, one that was not fitted to
@@ -122,6 +125,11 @@ def predict(request: PredictionRequest, out: Path) -> None:
 def open_classifier(run: TrainedRun) -> Callable[[Sequence[str]], list[Prediction]]:
     """Open a run as a function from texts to their labels; NO_LABEL for a text without tokens."""
     return Classifier.of(run.request()).classify
+
+
+def open_ranking(run: TrainedRun) -> Callable[[Sequence[str]], list[list[Prediction]]]:
+    """Open a run as a function from texts to all labels of each, the most likely first."""
+    return Classifier.of(run.request()).rank
 
 
 def load_predictor(run: TrainedRun) -> Predictor:

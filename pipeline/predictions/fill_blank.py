@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from pipeline.contracts import BlankFiller
-from pipeline.inference import Prediction
+from pipeline.inference import input_codec
 from pipeline.predictions import (
+    Filler,
     PredictionRequest,
     Predictor,
     TrainedRun,
-    load_filler,
     write_likelihood,
     write_outputs,
 )
@@ -25,7 +26,7 @@ def predict(request: PredictionRequest, out: Path) -> None:
     """Write `likelihood_<split>.parquet` for each split, and `samples.parquet` of the samples with
     one blank."""
     model = cast(BlankFiller, request.network())
-    codec = Codec.load(request.vocab, fill_blank.SOURCE_TARGET[0])
+    codec = input_codec(request.vocab, fill_blank.SOURCE_TARGET[0])
 
     for split in request.splits():
         table = request.table(split, fill_blank.SCHEMA)
@@ -34,20 +35,24 @@ def predict(request: PredictionRequest, out: Path) -> None:
 
     # Samples without a blank, or with several, are for other tasks.
     samples = [sample for sample in request.samples if sample.prompt.count(BLANK) == 1]
-    predictions = (fill(model, codec, sample.prompt, request.device) for sample in samples)
-    write_outputs(samples, predictions, out)
+    filler = Filler(model, codec, request.device, log_probs, "one blank,", lambda count: count == 1)
+    write_outputs(samples, (filler.fill(sample.prompt) for sample in samples), out)
 
 
-def fill(model: BlankFiller, codec: Codec, text: str, device: torch.device) -> Prediction:
-    """Fill the text's only blank with the most likely word."""
+def log_probs(model: BlankFiller, codec: Codec, text: str, device: torch.device) -> Tensor:
+    """log_probs_1V of the word in the text's only blank."""
     before, after = encode_around_blanks(codec, text)
-    word, log_prob = fill_blank.fill(model, before, after, device)
-    return Prediction(text.replace(BLANK, codec.decode([word]).strip()), log_prob, log_prob)
+    return fill_blank.log_probs(model, before, after, device)[None]
+
+
+def open_filler(run: TrainedRun) -> Filler:
+    """Open a run as a function that fills the only blank of a text."""
+    return Filler.open(run, log_probs, "one blank,", lambda count: count == 1)
 
 
 def load_predictor(run: TrainedRun) -> Predictor:
     """Rows `text` and `log_prob`: each text with its blank filled."""
-    return load_filler(fill, "one blank,", lambda count: count == 1, run)
+    return open_filler(run).predict
 
 
 PARAMS: dict[str, tuple[int, int]] = {}

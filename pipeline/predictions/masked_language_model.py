@@ -6,15 +6,16 @@ from typing import cast
 
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from pipeline.contracts import MASK, MaskedLanguageModel
 from pipeline.core import tables
-from pipeline.inference import Prediction
+from pipeline.inference import input_codec
 from pipeline.predictions import (
+    Filler,
     PredictionRequest,
     Predictor,
     TrainedRun,
-    load_filler,
     write_outputs,
 )
 from pipeline.tasks import masked_language_model as mlm
@@ -26,7 +27,7 @@ def predict(request: PredictionRequest, out: Path) -> None:
     """Write `masked_<split>.parquet` for each split, and `samples.parquet` of the samples with a
     blank."""
     model = cast(MaskedLanguageModel, request.network())
-    codec = Codec.load(request.vocab, mlm.SOURCE_TARGET[0])
+    codec = input_codec(request.vocab, mlm.SOURCE_TARGET[0])
     for split in request.splits():
         table = request.table(split, mlm.SCHEMA)
         scores = mlm.score(model, table, request.objective(mlm), request.device)
@@ -34,13 +35,13 @@ def predict(request: PredictionRequest, out: Path) -> None:
         tables.write(out / f"masked_{split}.parquet", pa.table(columns, schema=tables.MASKED))
 
     samples = [sample for sample in request.samples if BLANK in sample.prompt]
-    predictions = (fill(model, codec, sample.prompt, request.device) for sample in samples)
-    write_outputs(samples, predictions, out)
+    filler = Filler(model, codec, request.device, log_probs, "blanks,", lambda count: count > 0)
+    write_outputs(samples, (filler.fill(sample.prompt) for sample in samples), out)
 
 
 @torch.inference_mode()
-def fill(model: MaskedLanguageModel, codec: Codec, text: str, device: torch.device) -> Prediction:
-    """Fill each blank with the most likely word (piece, for bpe), all blanks independently."""
+def log_probs(model: MaskedLanguageModel, codec: Codec, text: str, device: torch.device) -> Tensor:
+    """log_probs_NV of the word (piece, for bpe) in each of N blanks, independently."""
     first, *others = encode_around_blanks(codec, text)
     ids = list(first)
     for part in others:
@@ -49,18 +50,17 @@ def fill(model: MaskedLanguageModel, codec: Codec, text: str, device: torch.devi
 
     # Predict all blanks in one pass: a prediction does not see the others.
     hidden_BSH = model.read(prompt, segment_BS)
-    best = model.project(hidden_BSH[prompt.ids_BS == MASK]).float().log_softmax(-1).max(-1)
-    words = [codec.decode([word]).strip() for word in best.indices.tolist()]
+    return model.project(hidden_BSH[prompt.ids_BS == MASK]).float().log_softmax(-1)
 
-    beginning, *parts = text.split(BLANK)
-    filled = beginning + "".join(word + part for word, part in zip(words, parts, strict=True))
-    log_prob = float(best.values.sum())
-    return Prediction(filled, log_prob, log_prob)
+
+def open_filler(run: TrainedRun) -> Filler:
+    """Open a run as a function that fills the blanks of a text."""
+    return Filler.open(run, log_probs, "blanks,", lambda count: count > 0)
 
 
 def load_predictor(run: TrainedRun) -> Predictor:
     """Rows `text` and `log_prob`: each text with its blanks filled."""
-    return load_filler(fill, "blanks,", lambda count: count > 0, run)
+    return open_filler(run).predict
 
 
 PARAMS: dict[str, tuple[int, int]] = {}

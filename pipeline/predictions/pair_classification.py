@@ -67,6 +67,11 @@ def open_classifier(run: TrainedRun) -> Callable[[Sequence[str]], list[Predictio
     return Classifier.of(run.request()).classify
 
 
+def open_ranking(run: TrainedRun) -> Callable[[Sequence[str]], list[list[Prediction]]]:
+    """Open a run as a function from such texts to all labels of each, the most likely first."""
+    return Classifier.of(run.request()).rank
+
+
 def load_predictor(run: TrainedRun) -> Predictor:
     """Rows `label` (the most likely one) and `probability` for texts of a premise, a tab and a
     hypothesis; for a pair with an empty side an empty label of probability 0."""

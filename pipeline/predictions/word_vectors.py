@@ -2,8 +2,9 @@
 nearest neighbours of sample words. A family that reads letters has vectors of unknown words too."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.contracts import ComposedVectors, Spelled
-from pipeline.core import params, tables
+from pipeline.core import config, params, tables
+from pipeline.core.errors import refuse
+from pipeline.inference import input_codec
 from pipeline.predictions import PredictionRequest, Predictor, Row, TrainedRun
 from pipeline.text.encode import SPACE, Codec
 from pipeline.text.specials import SPECIALS
@@ -25,7 +28,7 @@ def predict(request: PredictionRequest, out: Path) -> None:
     model, table = vectors(request)
     tables.write(out / "vectors.parquet", table)
     (out / "vectors.txt").write_text(text_format(table), encoding="utf-8")
-    codec = Codec.load(request.vocab, "text")
+    codec = input_codec(request.vocab, "text")
     tables.write(out / "samples.parquet", samples(request.samples, table, codec, model))
 
 
@@ -65,9 +68,7 @@ def samples(
     """`tables.SAMPLES`: the rarest words of each sample, and unknown ones that the model can spell,
     with their nearest neighbours by cosine."""
     tokens = table["token"].to_pylist()
-    vector_VD = np.asarray(table["vector"].combine_chunks().values).reshape(len(tokens), -1)
-    unit_VD = vector_VD / np.maximum(np.linalg.norm(vector_VD, axis=1, keepdims=True), 1e-12)
-
+    unit_VD = _unit_length(table)
     rows = []
     for number, sample in enumerate(queries):
         ids = codec.encode(pa.array([sample.prompt], pa.string())).to_pylist()[0]
@@ -84,6 +85,14 @@ def samples(
             {"row": number, "prompt": sample.prompt, "reference": sample.reference, "text": text}
         )
     return pa.Table.from_pylist(rows, tables.SAMPLES)
+
+
+def _unit_length(table: pa.Table) -> NDArray[np.float32]:
+    """unit_VD: the vectors of the table, scaled to length 1."""
+    vector_VD = np.asarray(table["vector"].combine_chunks().values).reshape(len(table), -1)
+    length_V1 = np.linalg.norm(vector_VD, axis=1, keepdims=True)
+    unit_VD: NDArray[np.float32] = vector_VD / np.maximum(length_V1, 1e-12)
+    return unit_VD
 
 
 def _nearest(
@@ -107,11 +116,71 @@ def _nearest_unknown(
     }
 
 
+class Neighbour(NamedTuple):
+    """A word, and the cosine of the angle between its vector and that of the request."""
+
+    text: str
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of a trained run: `tokens`, with their vectors of length 1 in the same order."""
+
+    model: Any
+    codec: Codec
+    tokens: list[str]
+    unit_VD: NDArray[np.float32]
+
+    def neighbours(self, word: str, count: int) -> list[Neighbour]:
+        """The `count` words whose vectors are nearest to that of `word`; UserError for an unknown
+        word."""
+        number, vector_D = self._find(word)
+        return self._nearest(vector_D, {number}, count)
+
+    def analogy(self, a: str, b: str, c: str, count: int) -> list[Neighbour]:
+        """The `count` words x for which `a is to b as c is to x`: those nearest to b - a + c other
+        than a, b and c (Mikolov et al. 2013c, with vectors of length 1). UserError for an unknown
+        word."""
+        (a_number, a_D), (b_number, b_D), (c_number, c_D) = map(self._find, (a, b, c))
+        target_D = b_D - a_D + c_D
+        unit_D = target_D / max(float(np.linalg.norm(target_D)), 1e-12)
+        return self._nearest(unit_D, {a_number, b_number, c_number}, count)
+
+    def _find(self, word: str) -> tuple[int | None, NDArray[np.float32]]:
+        """The word's number in `tokens` (None for one that is only spelled), and its vector."""
+        [ids] = self.codec.encode(pa.array([word], pa.string())).to_pylist()
+        if len(ids) == 1 and ids[0] >= len(SPECIALS):
+            number = ids[0] - len(SPECIALS)
+            return number, self.unit_VD[number]
+        if len(ids) == 1 and isinstance(self.model, Spelled):
+            vector_D = self.model.spell(self.codec.unknown(word)).cpu().numpy()[0]
+            if vector_D.any():
+                return None, vector_D / np.linalg.norm(vector_D)
+        todo = config.nearest(word.lower(), self.tokens)
+        raise refuse("word", word, "one word of the vocabulary", todo)
+
+    def _nearest(
+        self, vector_D: NDArray[np.float32], without: set[int | None], count: int
+    ) -> list[Neighbour]:
+        cosine_V = self.unit_VD @ vector_D
+        order = np.argsort(-cosine_V, kind="stable")
+        nearest = [int(number) for number in order if number not in without][:count]
+        return [Neighbour(self.tokens[number], float(cosine_V[number])) for number in nearest]
+
+
+def open_vectors(run: TrainedRun) -> Words:
+    """Open a run to look up words near others."""
+    model, table = vectors(run.request())
+    codec = input_codec(run.vocab, "text")
+    return Words(model, codec, table["token"].to_pylist(), _unit_length(table))
+
+
 def load_predictor(run: TrainedRun) -> Predictor:
     """Rows `text`: the rarest words of each text with their nearest neighbours, `king: queen,
     prince`."""
     model, table = vectors(run.request())
-    codec = Codec.load(run.vocab, "text")
+    codec = input_codec(run.vocab, "text")
 
     def predict(texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
         queries = [params.Sample(prompt=text, reference=None) for text in texts]

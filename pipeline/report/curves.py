@@ -314,11 +314,9 @@ def _band(series: Sequence[Points]) -> Band:
     have different numbers of steps, of which the mean is drawn."""
     shared = list(zip(*series, strict=False))
     values = [[value for _, value in points] for points in shared]
+    steps = [mean([step for step, _ in points]) for points in shared]
     return Band(
-        [
-            (mean([step for step, _ in points]), mean(at))
-            for points, at in zip(shared, values, strict=True)
-        ],
+        list(zip(steps, map(mean, values), strict=True)),
         [min(at) for at in values],
         [max(at) for at in values],
     )

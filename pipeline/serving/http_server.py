@@ -1,5 +1,5 @@
-"""The HTTP server of `seqline serve`: MLflow's protocol for one version, behind checks of each
-request's sender and size.
+"""The HTTP server of `seqline serve`, and of `seqline demo` (demo.py): MLflow's protocol for one
+version, behind checks of each request's sender and size.
 
     POST /invocations   {"inputs": ["a text"], "params": {"n_best": 2}}   -> {"predictions": [...]}
     GET  /ping, /health, /version
@@ -15,7 +15,7 @@ import itertools
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 
@@ -47,14 +47,41 @@ class Refused(Exception):
         self.status, self.code, self.message = status, code, printable(message)
 
 
+class Page(NamedTuple):
+    """A response to GET: its body, Content-Type, and further headers."""
+
+    body: bytes
+    kind: str = "application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+STATE_PAGES = {
+    "/ping": Page(b"\n"),
+    "/health": Page(b"\n"),
+    "/version": Page(MLFLOW_VERSION.encode()),
+}
+
+
 class App:
     """The ASGI application; `answer` may raise UserError for texts and params that it cannot
-    take."""
+    take.
 
-    def __init__(self, answer: Answer, hosts: Iterable[str]) -> None:
+    `pages`: responses to GET by path. `concurrent`: requests computed at a time; `queued`: requests
+    that wait for one of these; None is this module's limit."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        hosts: Iterable[str],
+        pages: Mapping[str, Page] = STATE_PAGES,
+        concurrent: int | None = None,
+        queued: int | None = None,
+    ) -> None:
         self._answer = answer
+        self._pages = pages
+        self._most_queued = QUEUED if queued is None else queued
         self._hosts = frozenset(host.lower() for host in hosts)
-        self._slots = asyncio.Semaphore(CONCURRENT)
+        self._slots = asyncio.Semaphore(CONCURRENT if concurrent is None else concurrent)
         self._queued = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,17 +90,19 @@ class App:
             return
         close = False
         try:
-            status, body = 200, await self._respond(scope, receive)
+            status, page = 200, await self._respond(scope, receive)
         except Refused as error:
-            status, body = error.status, error_body(error.code, error.message)
+            status, page = error.status, Page(error_body(error.code, error.message))
             close = True
         except UserError as error:
-            status, body = 400, error_body("INVALID_PARAMETER_VALUE", str(error))
+            status, page = 400, Page(error_body("INVALID_PARAMETER_VALUE", str(error)))
 
+        body = page.body
         headers = [
-            (b"content-type", b"application/json"),
+            (b"content-type", page.kind.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"x-content-type-options", b"nosniff"),
+            *page.headers,
             *([(b"connection", b"close")] if close else []),  # the rest of the body is not read
         ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -81,14 +110,14 @@ class App:
             {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
         )
 
-    async def _respond(self, scope: Scope, receive: Receive) -> bytes:
+    async def _respond(self, scope: Scope, receive: Receive) -> Page:
         headers = _headers(scope)
         check_sender(headers, self._hosts)
 
         path, method = str(scope["path"]), str(scope["method"])
-        if path in ("/ping", "/health", "/version"):
+        if path in self._pages:
             _expect_method(method, ("GET", "HEAD"))
-            return MLFLOW_VERSION.encode() if path == "/version" else b"\n"
+            return self._pages[path]
         if path != "/invocations":
             raise Refused(
                 404, "RESOURCE_DOES_NOT_EXIST", f"path: got {path[:60]}; expected /invocations."
@@ -103,12 +132,12 @@ class App:
             )
             raise Refused(413, "BAD_REQUEST", message)
         rows = await self._work(request)
-        return json.dumps({"predictions": rows}).encode()
+        return Page(json.dumps({"predictions": rows}).encode())
 
     async def _work(self, request: Request) -> list[dict[str, Any]]:
-        """Compute the rows of the response in a thread; at most `CONCURRENT` threads work at a
+        """Compute the rows of the response in a thread; at most `concurrent` threads work at a
         time."""
-        if self._slots.locked() and self._queued >= QUEUED:
+        if self._slots.locked() and self._queued >= self._most_queued:
             raise Refused(
                 503, "TEMPORARILY_UNAVAILABLE", "request: got too many at a time; try again later."
             )
@@ -140,8 +169,8 @@ def check_sender(headers: Mapping[str, str], hosts: frozenset[str]) -> None:
     if host not in hosts:
         expected = ", ".join(sorted(hosts))
         message = (
-            f"Host: got {host[:100]!r}; expected one of {expected}. See `seqline serve "
-            "--help` for --allow-host."
+            f"Host: got {host[:100]!r}; expected one of {expected}. See --allow-host of "
+            "`seqline serve` and `seqline demo`."
         )
         raise Refused(403, "PERMISSION_DENIED", message)
 

@@ -3,16 +3,14 @@
 import sys
 from pathlib import Path
 
-from pipeline.core.errors import redact, refuse
+from pipeline import tracking
+from pipeline.core.errors import UserError, redact, refuse
 from pipeline.serving import server_process
-from pipeline.tracking import artifacts, describe, mlflow_store
-
-# Without it MLflow shows its pages for chat agents.
-_PAGE = "/#/experiments?workflowType=machine_learning"
+from pipeline.tracking import artifacts, describe, mlflow_store, pages
 
 
 def ui(root: Path, port: int) -> None:
-    """Serve MLflow's pages until Ctrl-C or SIGTERM.
+    """Bring the store up to date, and serve MLflow's pages until Ctrl-C or SIGTERM.
 
     UserError if the port is in use, or the store is a server with pages of its own."""
     if mlflow_store.is_server(root):
@@ -27,13 +25,21 @@ def ui(root: Path, port: int) -> None:
     # Report an error of the store before the server starts.
     with mlflow_store.open_store(root):
         pass
+    try:
+        print(tracking.sync(root), file=sys.stderr)
+    except UserError as error:
+        # The pages show what the store has.
+        print(f"seqline sync: {error}", file=sys.stderr)
+    address = server_process.address(port)
+    with mlflow_store.open_store(root) as client:
+        scores = pages.scores_pages(client, address)
     mlflow_store.make_private(root)
     # The address may contain a password, which must not show on a command line.
     environment = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}
     server = server_process.start(command(root, port), describe.home(root), environment)
-    server_process.run_until_interrupted(
-        "ui", server, port, f"MLflow at {server_process.address(port)}{_PAGE}"
-    )
+    message = f"MLflow at {pages.experiments_page(address)} (Ctrl-C ends it)"
+    lines = ["", "The scores of each experiment:", *(f"  {page}" for page in scores)]
+    server_process.run_until_interrupted("ui", server, port, message + "\n".join(lines))
 
 
 def command(root: Path, port: int) -> list[str]:

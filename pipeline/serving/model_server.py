@@ -32,5 +32,5 @@ def serve(root: Path, version: str, port: int, hosts: Sequence[str]) -> None:
     }
     server = server_process.start(server_command, describe.home(root), environment)
     url = f"{server_process.address(port)}/invocations"
-    message = f'{uri} at {url}, for POSTs of JSON such as {{"inputs": ["a text"]}}'
+    message = f'{uri} at {url}, for POSTs of JSON such as {{"inputs": ["a text"]}} (Ctrl-C ends it)'
     server_process.run_until_interrupted("serve", server, port, message)

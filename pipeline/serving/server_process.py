@@ -36,7 +36,7 @@ def run_until_interrupted(
                 signal.signal(number, signal.default_int_handler)  # KeyboardInterrupt
         wait_until_up(server, address(port))
         if server.poll() is None:
-            print(f"seqline: {message} (Ctrl-C ends it)", flush=True)
+            print(f"seqline: {message}", flush=True)
         server.wait()
     except KeyboardInterrupt:
         print()

@@ -142,12 +142,11 @@ def likelihood(
 
 
 @torch.inference_mode()
-def fill(
+def log_probs(
     model: BlankFiller, before: list[int], after: list[int], device: torch.device
-) -> tuple[int, float]:
-    """The likeliest word between two pieces of text, and its log-probability."""
+) -> Tensor:
+    """log_probs_V of the word between two pieces of text."""
     ids_1T = torch.tensor([[BOS, *before, PAD, *after, EOS]], device=device)
     hidden_1WH = model.hidden(ids_1T, torch.tensor([ids_1T.shape[1]], device=device))
     logits_1V = model.project(hidden_1WH[:, len(before)])
-    log_prob, word = logits_1V.float().log_softmax(-1)[0].max(0)
-    return int(word), float(log_prob)
+    return logits_1V.float().log_softmax(-1)[0]

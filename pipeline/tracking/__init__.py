@@ -1,9 +1,11 @@
 """MLflow as a view of what DVC holds. This package alone imports mlflow, and never in the training
 process.
 
-- `live` (live_log.py): the training writes its metrics to a file; a separate process (follower.py)
-  sends them to the store.
-- `sync` (backfill.py): backfills MLflow from DVC's outputs with whatever the live log missed.
+- `live` (live_log.py): the training writes its metrics to a file (spools.py); a separate process
+  (follower.py, sender.py) sends them to the store.
+- `sync` (backfill.py): backfills MLflow from the spools that are left, from DVC's outputs and from
+  those of DVC's experiments (experiments.py).
+- parent_runs.py: a parent run for each setting; pages.py: what MLflow's pages show first.
 - registry.py: versions of evaluated runs, and the champion among them.
 - package.py, loader.py and served.py: the MLflow model of a version, which `pipeline.serving`
   serves over HTTP."""

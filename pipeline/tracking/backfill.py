@@ -5,17 +5,29 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.core import config, tables
-from pipeline.core.errors import redact, refuse
+from pipeline.core.errors import UserError, redact, refuse
 from pipeline.dag.paths import RunPaths
-from pipeline.tracking import artifacts, describe, mlflow_store, parent_runs, run_lock
+from pipeline.tracking import (
+    artifacts,
+    describe,
+    experiments,
+    mlflow_store,
+    pages,
+    parent_runs,
+    run_lock,
+    run_names,
+    sender,
+    spools,
+)
+from pipeline.tracking.experiments import Experiment
 from pipeline.tracking.parent_runs import Setting
-from pipeline.tracking.run_outputs import Outputs, read_outputs
+from pipeline.tracking.run_outputs import VERSION, Outputs, read_outputs
 
 _STATE = "seqline.synced"
 _FOLLOWER_SECONDS = 3.0  # a follower with nothing in its way needs one
@@ -23,44 +35,96 @@ _SYNC_SECONDS = 60.0
 
 
 def sync(root: Path) -> str:
-    """Record every trained run of `params.yaml`, and the parent runs of the settings; return a line
-    for each change, and a total.
+    """Record what trainings left, every trained run of `params.yaml` and of DVC's experiments, and
+    the parent runs of the settings; return a line for each change, and a total.
 
     UserError if the store cannot be reached or a model folder is not one of the train stage's.
     """
     names = list(config.section(root / "params.yaml", "runs"))
     stages = describe.read_lock(root)
     paths = RunPaths(root)
+    committed = run_names.committed_params(root)
     trained = [
-        read_outputs(paths, stages, name, names)
+        read_outputs(paths, stages, name, names, committed)
         for name in names
         if (paths.option("train", name, "out") / "config.json").exists()
     ]
 
-    lines = []
     with mlflow_store.open_store(root) as client:
-        for outputs in trained:
-            change = backfill_run(client, root, outputs)
-            if change:
-                lines.append(f"{outputs.name}: {change}")
-        settings = [
-            f"setting {setting.name}: {change}"
-            for setting, members in _by_setting(trained)
+        lines = [line for spool in spools.pending(root) if (line := _send(root, spool))]
+        changes = [
+            f"{outputs.name}: {change}"
+            for outputs in trained
+            if (change := backfill_run(client, root, outputs))
+        ]
+        lines += changes
+        others: list[Outputs] = []
+        known = {outputs.key for outputs in trained}
+        for experiment in experiments.find(root):
+            recorded, change = _backfill_experiment(client, root, experiment, stages, known)
+            others += recorded
+            lines += [f"experiment {experiment.name}: {change}"] if change else []
+        lines += [
+            f"setting {setting.title}: {change}"
+            for setting, members in _by_setting([*trained, *others])
             if (change := backfill_setting(client, root, setting, members))
         ]
+        pages.set_up(client, {str(outputs.block.get("task", "other")) for outputs in trained})
 
     total = (
-        f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(lines)} "
+        f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(changes)} "
         "were up to date already"
     )
-    return "\n".join([*lines, *settings, f"MLflow at {redact(describe.uri(root))}: {total}."])
+    return "\n".join([*lines, f"MLflow at {redact(describe.uri(root))}: {total}."])
 
 
-def _by_setting(trained: list[Outputs]) -> list[tuple[Setting, list[Outputs]]]:
+def _send(root: Path, spool: spools.SpoolInfo) -> str:
+    """Record what a training left whose follower ended before it was done; return a line, "" if the
+    follower has done it after all."""
+    with locked_run(root, spool.key):
+        present = spools.read(spool.path)
+        if present is None:
+            return ""
+        sender.send_pending(root, present, sender.call_once)
+    name = f"{spool.header['run']} {spool.header.get('label', '')}".strip()
+    return f"{name}: curves recorded, which its follower had not"
+
+
+def _backfill_experiment(
+    client: Any,
+    root: Path,
+    experiment: Experiment,
+    stages: Mapping[str, Any],
+    known: set[tuple[str, str]],
+) -> tuple[list[Outputs], str]:
+    """Record the runs of an experiment; return them, and the change, "" for none.
+
+    Without the runs of `known` keys, which the project has as well. An experiment that is recorded
+    already is not read again."""
+    memory = experiments.Memory(root)
+    ids = memory.recall(VERSION, experiment)
+    if ids is not None and all(mlflow_store.is_active(client, run_id) for run_id in ids):
+        return [], ""
+    try:
+        with experiments.outputs(root, experiment, stages) as changed:
+            new = [outputs for outputs in changed if outputs.key not in known]
+            changes = [outputs.name for outputs in new if backfill_run(client, root, outputs)]
+    except UserError as error:
+        return [], f"not recorded: {error}"
+
+    runs = [
+        mlflow_store.find_run(client, str(outputs.block.get("task", "other")), outputs.key)
+        for outputs in new
+    ]
+    memory.remember(VERSION, experiment, [run.info.run_id for run in runs])
+    return new, f"recorded {', '.join(changes)}" if changes else ""
+
+
+def _by_setting(trained: Iterable[Outputs]) -> list[tuple[Setting, list[Outputs]]]:
     """Group the runs by the settings that they were trained with."""
     groups: dict[str, tuple[Setting, list[Outputs]]] = {}
     for outputs in trained:
-        setting = parent_runs.setting_of(outputs.name, outputs.block)
+        setting = parent_runs.setting_of(outputs.name, outputs.block, outputs.label)
         if setting is not None:
             groups.setdefault(setting.digest, (setting, []))[1].append(outputs)
     return list(groups.values())
@@ -75,7 +139,7 @@ def backfill_setting(client: Any, root: Path, setting: Setting, members: list[Ou
 
 def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
     """Log to the MLflow run of these outputs what it lacks; return the change, "" for none."""
-    key = (outputs.name, outputs.digest)
+    key = outputs.key
     task = str(outputs.block.get("task", "other"))
     state = outputs.state()
     run = mlflow_store.find_run(client, task, key)
@@ -86,13 +150,24 @@ def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
         # Search again: another process may have recorded the run before this one had the lock.
         run = mlflow_store.find_run(client, task, key)
         is_new = run is None
+        spool = spools.find(root, key)
+        origin = outputs.origin
+        if spool is not None:
+            origin = {**origin, **spool.header.get("origin", {}), **spool.header["tags"]}
+        elif is_new and not origin:
+            origin = describe.origin(root)
         if run is None:
-            tags = {**describe.origin(root), **outputs.tags, "seqline.recorded": "restored"}
-            run = mlflow_store.create_run(client, root, task, key, tags)
-        points = log_missing(client, root, run, outputs)
-        # A training that ended before keeps its end.
-        if run.info.status != "FINISHED":
-            client.set_terminated(run.info.run_id, "FINISHED")
+            labels = describe.labels(outputs.block, outputs.label)
+            tags = {**describe.origin_tags(origin), **outputs.tags, **labels}
+            name = f"{outputs.name} {outputs.label}".strip()
+            start = spools.now() if spool is None else spool.start
+            run = mlflow_store.create_run(client, root, task, key, name, tags, start)
+
+        # Where no training here has left its times, a run ended with its last live metric.
+        active = mlflow_store.logged_milliseconds(client, run) if spool is None else spool.active
+        points = log_missing(client, root, run, outputs, origin)
+        if spool is not None or run.info.status != "FINISHED":
+            mlflow_store.end_run(client, run, "FINISHED", active)
         # The state comes last: a sync that was killed before is repeated.
         mlflow_store.log(client, run.info.run_id, tags={_STATE: state})
 
@@ -112,9 +187,8 @@ def locked_run(root: Path, key: tuple[str, str]) -> Iterator[None]:
     # The stack releases the lock after the caller's block.
     with ExitStack() as stack:
         while True:
-            deadline = time.monotonic() + _FOLLOWER_SECONDS
             try:
-                patient = lambda deadline=deadline: time.monotonic() < deadline  # noqa: E731
+                patient = run_lock.patience(_FOLLOWER_SECONDS)
                 stack.enter_context(run_lock.sole(root, key, patient, "sync"))
                 break
             except run_lock.Busy as busy:
@@ -135,8 +209,12 @@ def locked_run(root: Path, key: tuple[str, str]) -> Iterator[None]:
         yield
 
 
-def log_missing(client: Any, root: Path, run: Any, outputs: Outputs) -> int:
-    """Log what the run lacks of the outputs; return the number of points of its curves."""
+def log_missing(
+    client: Any, root: Path, run: Any, outputs: Outputs, origin: Mapping[str, Any]
+) -> int:
+    """Log what the run lacks of the outputs; return the number of points of its curves.
+
+    `origin` are facts for its provenance."""
     mlflow_store.log_params(client, run, outputs.params)
     mlflow_store.log_inputs(client, run, outputs.inputs)
 
@@ -164,8 +242,16 @@ def log_missing(client: Any, root: Path, run: Any, outputs: Outputs) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         table_tag = write_artifacts(Path(folder), outputs.files)
+        # A run that an older version recorded has some facts in tags alone.
+        tags = {key: run.data.tags[key] for key in describe.FORMER_FACTS if key in run.data.tags}
+        provenance = {**tags, **origin, **outputs.provenance}
+        content = json.dumps(provenance, ensure_ascii=False, indent=2, default=str)
+        (Path(folder) / "provenance.json").write_text(content + "\n", encoding="utf-8")
         artifacts.log_artifacts(client, root, run, Path(folder))
-    mlflow_store.log(client, run.info.run_id, tags={**outputs.tags, **table_tag})
+    mlflow_store.log_tags(client, run, {**outputs.tags, **table_tag})
+    for tag in run.data.tags:
+        if describe.is_former_tag(tag, outputs.provenance["signatures"]):
+            client.delete_tag(run.info.run_id, tag)
     return len(points)
 
 

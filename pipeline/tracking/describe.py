@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +16,14 @@ from pipeline.core import git
 _FORBIDDEN = re.compile(r"[^\w\-./: ]")  # characters that MLflow allows in no name
 _ESCAPE = re.compile(r":[0-9A-F]*:")
 _MAX_LENGTH = 250
+_UNTRAINED_CORPUS_KEYS = {"samples", "bleu_tokenizer"}  # later stages read them
+FORMER_FACTS = ("processes", "torch", "seqline.project", "seqline.dirty", "dvc.exp.baseline")
+"""Tags of older versions whose facts no output has; now they are in provenance.json."""
+_FORMER_TAGS = {*FORMER_FACTS, "task", "dvc.stage", "seqline.recorded"}
+_FORMER_PREFIXES = ("dvc.deps/", "dvc.outs/", "search.")
+SETTING = "setting"  # tag by which MLflow's pages group runs
+LIVE_TAGS = {"device"}  # what a run shows of the facts that its training passes
+EXPERIMENT = "experiment"  # fact of `origin`: the name of DVC's experiment
 _SPECIAL_IN_URI = re.compile(r"[?#%'\"\\\x00-\x1f\x7f\udc80-\udcff]")
 
 
@@ -67,6 +75,11 @@ def read_lock(root: Path) -> dict[str, Any]:
         text = (root / "dvc.lock").read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
+    return parse_lock(text)
+
+
+def parse_lock(text: str) -> dict[str, Any]:
+    """The stages in the text of a `dvc.lock` by name."""
     # The lock of a hundred stages takes the pure Python loader a second.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return dict((yaml.load(text, Loader=loader) or {}).get("stages", {}))
@@ -148,28 +161,34 @@ def settings(block: Mapping[str, Any]) -> dict[str, str]:
     return flatten_texts({key: value for key, value in block.items() if key != "search"})
 
 
-def corpus_settings(stages: Mapping[str, Any], corpus: str) -> dict[str, str]:
-    """The corpus's block of `params.yaml` as of the executed stages, under `corpus_settings.`."""
+def corpus_block(stages: Mapping[str, Any], corpus: str) -> dict[str, Any]:
+    """The corpus's block of `params.yaml` as of the executed stages."""
     block: dict[str, Any] = {}
     for stage in ("download", "tokenize", "vocab"):
         block |= locked_params(stages, f"{stage}@{corpus}")
-    return {
-        f"corpus_settings.{key.removeprefix(f'corpora.{corpus}.')}": value
-        for key, value in flatten_texts(block).items()
-    }
+    return {key.removeprefix(f"corpora.{corpus}."): value for key, value in block.items()}
 
 
-def labels(run: str, block: Mapping[str, Any]) -> dict[str, str]:
-    """Tags for filters and groups on MLflow's pages."""
-    keys = ("setting", "seed", "family", "task", "corpus")
-    return {
-        "dvc.stage": f"train@{run}",
-        **{key: str(block[key]) for key in keys if key in block},
-    }
+def corpus_settings(block: Mapping[str, Any]) -> dict[str, str]:
+    """Params of an MLflow run for the block of its corpus, under `corpus_settings.`."""
+    read = {key: value for key, value in block.items() if key not in _UNTRAINED_CORPUS_KEYS}
+    return {f"corpus_settings.{key}": value for key, value in flatten_texts(read).items()}
 
 
-def origin(root: Path) -> dict[str, str]:
-    """Tags of the project and its commit; without a commit outside of git."""
+def labels(block: Mapping[str, Any], label: str = "") -> dict[str, str]:
+    """Tags for filters and groups on MLflow's pages.
+
+    `label` says what differs from the committed setting: it makes another group."""
+    tags = {key: str(block[key]) for key in ("seed", "family", "corpus") if key in block}
+    if "setting" in block:
+        tags[SETTING] = f"{block['setting']} {label}".strip()
+    return tags
+
+
+def origin(root: Path) -> dict[str, Any]:
+    """Project, commit and experiment; without a commit outside of git.
+
+    `dirty`: files differ from the commit."""
     commit = _git(root, "rev-parse", "HEAD")
     # A run itself writes dvc.lock and reports: their changes do not make the code dirty.
     changed = _git(
@@ -182,24 +201,30 @@ def origin(root: Path) -> dict[str, str]:
         ":(exclude)dvc.lock",
         ":(exclude)reports",
     )
-    tags = {
-        "mlflow.source.name": "seqline",
-        "mlflow.source.type": "PROJECT",
-        "seqline.project": home(root).name,
-    }
+    facts: dict[str, Any] = {"project": home(root).name}
     if commit:
-        tags |= {
-            "mlflow.source.git.commit": commit,
-            "seqline.dirty": "true" if changed else "false",
-        }
-
-    for variable, tag in (
-        ("DVC_EXP_NAME", "dvc.exp.name"),
-        ("DVC_EXP_BASELINE_REV", "dvc.exp.baseline"),
-    ):
+        facts |= {"commit": commit, "dirty": bool(changed)}
+    for variable, fact in (("DVC_EXP_NAME", EXPERIMENT), ("DVC_EXP_BASELINE_REV", "baseline")):
         if os.environ.get(variable):
-            tags[tag] = os.environ[variable]
+            facts[fact] = os.environ[variable]
+    return facts
+
+
+def origin_tags(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Tags of what `origin` returns; MLflow's pages hide those whose names begin with `mlflow`."""
+    tags = {"mlflow.source.name": "seqline", "mlflow.source.type": "PROJECT"}
+    if "commit" in facts:
+        tags["mlflow.source.git.commit"] = str(facts["commit"])
+    if EXPERIMENT in facts:
+        tags["dvc.exp.name"] = str(facts[EXPERIMENT])
     return tags
+
+
+def is_former_tag(tag: str, signatures: Collection[str]) -> bool:
+    """Return whether older versions wrote the tag, whose content is in provenance.json now.
+
+    `signatures` are the names of a run's texts there."""
+    return tag in _FORMER_TAGS or tag.startswith(_FORMER_PREFIXES) or tag in signatures
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -1,8 +1,10 @@
-"""`python -m pipeline.tracking.follower --root ROOT --parent PID < SPOOL`: the follower, a process
-next to a training that sends its spool to MLflow; started by `live` only.
+"""`python -m pipeline.tracking.follower --root ROOT --spool PATH --parent PID < PATH`: the
+follower, a process next to a training that sends its spool to MLflow; started by `live` only.
 
-It retries failed calls with growing pauses, runs at the lowest priority, and ends soon after the
-training does. It reads no more of the spool than it has sent, so a dead server costs no memory."""
+It retries failed calls with growing pauses, and runs at the lowest priority. It ends soon after the
+training, finished or not: else dozens of followers would wait for a processor on a busy machine.
+One of them stays, and sends what the others left. A follower reads no more of the spool than it
+has sent, so a dead server costs no memory."""
 
 import argparse
 import itertools
@@ -11,24 +13,23 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 from pipeline.core.errors import describe_error
-from pipeline.tracking import describe, run_lock
+from pipeline.core.locks import try_lock
+from pipeline.tracking import run_lock, spools
 
 T = TypeVar("T")
 _NICE = 19.0  # the lowest priority
 _GRACE_SECONDS = 30.0  # how long it continues without its training
 _PARENT_SECONDS = 5.0  # to create a parent run takes less than one
 _CALL_SECONDS = 5.0  # for a call in progress to return after that
+_HANG_SECONDS = 600.0  # no call takes so long, however busy the machine
 _POLL_SECONDS = 0.5
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
-_BATCH = 500  # lines read at once
-_STATUS = ("FINISHED", "FAILED", "KILLED")
-Point = tuple[str, float, int, int]
 
 
 def main() -> None:
@@ -36,11 +37,16 @@ def main() -> None:
         prog="python -m pipeline.tracking.follower", description=__doc__
     )
     parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--spool", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
 
     lower_priority()
-    follow(sys.stdin.buffer, arguments.root, arguments.parent)
+    lines = sys.stdin.buffer
+    watch = Watch(lines, arguments.parent, arguments.root)
+    watch.start()
+    if follow(lines, arguments.root, arguments.spool, watch):
+        send_others(arguments.root, watch)
 
 
 def lower_priority() -> None:
@@ -68,13 +74,21 @@ def _setting(variable: str, default: float) -> float:
 
 
 class Watch:
-    """Watch on the training process; ends this process soon after the training."""
+    """Watch on the training process; ends this process soon after the training, unless no other
+    follower stays."""
 
-    def __init__(self, lines: BinaryIO, parent: int) -> None:
+    def __init__(self, lines: BinaryIO, parent: int, root: Path) -> None:
         self._lines = lines
         self._parent = parent
+        self._lock = run_lock.locks(root) / "followers.lock"
+        self._claimed: TextIO | None = None
+        self._claiming = threading.Lock()
         self._ended: float | None = None
+        self._returned = time.monotonic()
         self._grace = _setting("SEQLINE_FOLLOWER_SECONDS", _GRACE_SECONDS)
+
+    def start(self) -> None:
+        """Begin to watch: this process ends when it is late."""
         threading.Thread(target=self._exit_when_late, daemon=True).start()
 
     def alive(self) -> bool:
@@ -86,11 +100,35 @@ class Watch:
             self._ended = time.monotonic()
         return self._ended is not None
 
+    def returned(self) -> None:
+        """Note that a call to the store returned."""
+        self._returned = time.monotonic()
+
     def late(self) -> bool:
-        """Return whether the grace period after the training is over."""
-        return (
-            self.over() and self._ended is not None and time.monotonic() - self._ended > self._grace
-        )
+        """Return whether to end, done or not: after a grace period, unless this is the follower
+        that stays."""
+        if self._graced(self._ended if self.over() else None):
+            return not self.claim() or time.monotonic() - self._returned > _HANG_SECONDS
+        return False
+
+    def fails_too_long(self, since: float) -> bool:
+        """Return whether the store has failed for the grace period after the training."""
+        return self.over() and self._graced(max(since, self._ended or since))
+
+    def _graced(self, since: float | None) -> bool:
+        return since is not None and time.monotonic() - since > self._grace
+
+    def claim(self) -> bool:
+        """Become the one follower that stays; return whether this is it."""
+        with self._claiming:
+            if self._claimed is None:
+                self._lock.parent.mkdir(parents=True, exist_ok=True)
+                handle = self._lock.open("a+")
+                if not try_lock(handle):
+                    handle.close()
+                    return False
+                self._claimed = handle  # the system frees it as the process ends
+            return True
 
     def pause(self, seconds: float) -> None:
         """Sleep, but wake when the training ends: then there is something to do."""
@@ -101,7 +139,7 @@ class Watch:
 
     def _has_end_record(self) -> bool:
         size = os.fstat(self._lines.fileno()).st_size
-        return b'{"end"' in os.pread(self._lines.fileno(), 100, max(0, size - 100))
+        return spools.END in os.pread(self._lines.fileno(), 100, max(0, size - 100))
 
     def _exit_when_late(self) -> None:
         while not self.late():
@@ -112,159 +150,81 @@ class Watch:
 
 
 def retry(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseException], ...]) -> T:
-    """Return what `action` returns; retry it on `failures`; TimeoutError once the watch is late."""
+    """Return what `action` returns; retry it on `failures`; TimeoutError once the watch is late, or
+    the store fails for too long."""
+    since = time.monotonic()
     for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
         try:
             return action()
         except failures as error:
             now, problem = time.strftime("%H:%M:%S"), describe_error(error)[:300]
             print(f"{now} {type(error).__name__}: {problem}", flush=True)
-        if watch.late():
+        finally:
+            watch.returned()
+        if watch.late() or watch.fails_too_long(since):
             break
         watch.pause(pause)
     raise TimeoutError("the store did not answer before the training was over")
 
 
-def follow(lines: BinaryIO, root: Path, parent: int) -> None:
-    """Send the spool `lines` of the process `parent` to the store of the project `root` until both
-    have ended."""
+def follow(lines: BinaryIO, root: Path, path: Path, watch: Watch) -> bool:
+    """Send the open spool `lines` at `path` to the store of the project `root` until its training
+    has ended and all is sent; return whether the store works."""
+    from pipeline.tracking import sender
+
     header = json.loads(lines.readline())
-    watch = Watch(lines, parent)
     key = (header["run"], header["digest"])
-    # Each of these ends the follower: `seqline sync` completes the run.
-    expected = suppress(TimeoutError, run_lock.Busy, _LockLost)
-    with expected, run_lock.sole(root, key, lambda: not watch.late(), "follower") as is_held:
-        _send(lines, root, header, watch, is_held)
+    try:
+        with run_lock.sole(root, key, lambda: not watch.late(), "follower") as is_held:
+            call = _retried(watch, is_held)
+            sender.send(lines, root, path, header, watch, call, _PARENT_SECONDS)
+    except (run_lock.Busy, _LockLost):
+        pass  # another follower, or `seqline sync`, completes the run
+    except TimeoutError:
+        return False
+    return True
+
+
+def send_others(root: Path, watch: Watch) -> None:
+    """Send the spools of trainings that are over, if their followers could not.
+
+    One follower at a time does so, and waits for those that are still at it."""
+    from pipeline.tracking import sender
+
+    tried: set[Path] = set()
+    while left := [spool for spool in spools.pending(root) if spool.path not in tried]:
+        if not watch.claim():
+            return
+        for spool in left:
+            with (
+                suppress(run_lock.Busy, _LockLost),
+                run_lock.sole(root, spool.key, lambda: False, "follower") as is_held,
+            ):
+                tried.add(spool.path)
+                try:
+                    sender.send_pending(root, spool, _retried(watch, is_held))
+                except TimeoutError:
+                    return
+        watch.pause(_POLL_SECONDS)
 
 
 class _LockLost(Exception):
     """The lock of the run now belongs to `seqline sync`."""
 
 
-def _send(
-    lines: BinaryIO, root: Path, header: dict[str, Any], watch: Watch, is_held: Callable[[], bool]
-) -> None:
-    from pipeline.tracking import mlflow_store, parent_runs
+def _retried(watch: Watch, is_held: Callable[[], bool]) -> Callable[..., Any]:
+    """Return a caller of actions on the store that retries them while the run's lock is held."""
+    from pipeline.tracking import mlflow_store
 
-    def call(action: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def call(action: Callable[..., T], *arguments: Any, **named: Any) -> T:
         def attempt() -> T:
             if not is_held():
                 raise _LockLost
-            return action(*args, **kwargs)
+            return action(*arguments, **named)
 
         return retry(attempt, watch, mlflow_store.Failure)
 
-    client = call(mlflow_store.connect, root)
-    run = call(open_run, client, root, header)
-    last_step = {
-        name: max(steps, default=-1)
-        for name, steps in call(mlflow_store.logged_steps, client, run).items()
-    }
-
-    setting = parent_runs.setting_of(header["run"], header["params"])
-    parent_id = call(_attach, client, root, setting, run, _PARENT_SECONDS)
-    status = "KILLED"
-    for points, end in read_batches(lines, watch):
-        # A resumed training repeats the steps since its checkpoint: log each step once.
-        fresh = [point for point in points if point[3] > last_step.get(point[0], -1)]
-        call(mlflow_store.log, client, run.info.run_id, metrics=fresh)
-        last_step |= {name: step for name, _, _, step in fresh}
-        status = end or status
-        parent_id = parent_id or call(_attach, client, root, setting, run, 0.0)
-    call(client.set_terminated, run.info.run_id, status)
-    if parent_id:
-        call(parent_runs.end, client, parent_id)
-
-
-def _attach(client: Any, root: Path, setting: Any, run: Any, seconds: float) -> str:
-    """Make the run a child of its setting's parent; return the parent's id.
-
-    "" if there is no setting, or if others create the parent for longer than `seconds`: the curves
-    must not wait for them."""
-    from pipeline.tracking import parent_runs
-
-    if setting is None:
-        return ""
-    deadline = time.monotonic() + seconds
-    patient = lambda: time.monotonic() < deadline  # noqa: E731
-    with suppress(run_lock.Busy), run_lock.sole(root, setting.key, patient, "follower"):
-        return parent_runs.attach(client, setting, run)
-    return ""
-
-
-def open_run(client: Any, root: Path, header: dict[str, Any]) -> Any:
-    """Return the MLflow run of the spool, created if need be, with its tags, params and inputs."""
-    from pipeline.tracking import mlflow_store
-
-    block = header["params"]
-    tags = {
-        **describe.labels(header["run"], block),
-        **{str(k): str(v) for k, v in header["tags"].items()},
-    }
-    key = (header["run"], header["digest"])
-    task = str(block.get("task", "other"))
-    run = mlflow_store.find_run(client, task, key)
-    if run is None:
-        run = mlflow_store.create_run(
-            client, root, task, key, {**describe.origin(root), **tags, "seqline.recorded": "live"}
-        )
-    else:
-        client.update_run(run.info.run_id, status="RUNNING")
-        mlflow_store.log(client, run.info.run_id, tags=tags)
-
-    stages = describe.read_lock(root)
-    corpus = str(block.get("corpus"))
-    mlflow_store.log_params(
-        client, run, {**describe.settings(block), **describe.corpus_settings(stages, corpus)}
-    )
-    inputs = {
-        **describe.hashes(stages, f"encode@{corpus}", "outs"),
-        **describe.hashes(stages, f"vocab@{corpus}", "outs"),
-    }
-    mlflow_store.log_inputs(client, run, inputs)
-    return run
-
-
-def read_batches(lines: BinaryIO, watch: Watch) -> Iterator[tuple[list[Point], str]]:
-    """Yield the spool's points (name, value, ms, step) as they come, with the status.
-
-    The status is "" until the record of the end."""
-    while True:
-        # Before reading: what was written before the end is then read after it.
-        over = watch.over()
-        batch = [_parse(line) for line in itertools.islice(complete_lines(lines), _BATCH)]
-        end = next((status for status, _ in reversed(batch) if status), "")
-        if batch:
-            yield [point for _, points in batch for point in points], end
-        if end or (over and not batch):
-            return
-        if len(batch) < _BATCH:
-            watch.pause(_POLL_SECONDS)
-
-
-def _parse(line: bytes) -> tuple[str, list[Point]]:
-    """Return the status and points of a line; neither for a damaged line, which `seqline sync`
-    makes up for."""
-    try:
-        record = json.loads(line)
-        points: list[Point] = [
-            (describe.mlflow_name(name), float(value), int(record["at"]), int(record["step"]))
-            for name, value in record.get("metrics", {}).items()
-        ]
-        return (record["end"] if record.get("end") in _STATUS else ""), points
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-        return "", []
-
-
-def complete_lines(lines: BinaryIO) -> Iterator[bytes]:
-    """Yield the complete lines; one that is still being written stays for the next call."""
-    while True:
-        position = lines.tell()
-        line = lines.readline()
-        if not line.endswith(b"\n"):
-            lines.seek(position)
-            return
-        yield line
+    return call
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The training's side of tracking: metrics go to a file, the spool; the follower, a separate
 process, sends them to MLflow.
 
-Nothing here waits for a server: a slow, stalled or dead one delays only the follower.
-`SEQLINE_TRACKING=off` disables both. The spool is JSON lines: a header, then `{"step": n, "at": ms,
-"metrics": {...}}` for each call, then `{"end": status}`."""
+Nothing here waits for a server: a slow, stalled or dead one delays only the follower. Whatever
+becomes of the follower, the spool stays until it is recorded (spools.py). `SEQLINE_TRACKING=off`
+disables both."""
 
 import json
 import os
@@ -17,13 +17,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pipeline.core import config
 from pipeline.core import params as project_params
-from pipeline.core.atomic import write_file
 from pipeline.core.errors import UserError, printable
+from pipeline.tracking import describe, run_names, spools
 
 Log = Callable[[dict[str, float], int], None]
-NAME = "metrics.jsonl"
-_METRICS_PREFIX = b'{"step"'
+LOG = "tracking.log"
+_CODE = Path(__file__).parents[2]
 _FLUSH_SECONDS = 0.25
 # Errors of disks, damaged files and invalid settings, and of too little memory, descriptors or
 # threads. All are caught: lost metrics must not stop a training. KeyboardInterrupt and assertions
@@ -55,7 +56,7 @@ class Spool:
         self._write(
             lambda: {
                 "step": int(step),
-                "at": now(),
+                "at": spools.now(),
                 "metrics": {name: float(value) for name, value in metrics.items()},
             }
         )
@@ -64,7 +65,7 @@ class Spool:
 
     def end(self, status: str) -> None:
         """Write the end of the spool with MLflow's status of the run."""
-        self._write(lambda: {"end": status, "at": now()})
+        self._write(lambda: {"end": status, "at": spools.now()})
         self.flush()
 
     def flush(self) -> None:
@@ -98,13 +99,13 @@ def live(
 
     `run` and `digest` (of code, params and data) identify the MLflow run. A rerun with the same two
     continues it, and steps that are repeated since the checkpoint are logged once. `work` is an
-    existing folder for the spool. `root` is the folder with `dvc.yaml`. `params` is the run's block
-    (with `task` and `corpus`), by default that in `root/params.yaml`.
+    existing folder for the follower's log. `root` is the folder with `dvc.yaml`. `params` is the
+    run's block (with `task` and `corpus`), by default that in `root/params.yaml`.
 
     Leaving the block never waits for a server. An error of the spool or the follower is one line on
     stderr, and the training continues without them."""
     ended = threading.Event()
-    file = _open(work / NAME, root, run, digest, params, tags, ended)
+    file = _open(work, root, run, digest, params, tags, ended)
     log = Spool(file)
     try:
         yield log
@@ -123,13 +124,8 @@ def live(
                 file.close()
 
 
-def now() -> int:
-    """Milliseconds since 1970, MLflow's clock."""
-    return time.time_ns() // 1_000_000
-
-
 def _open(
-    path: Path,
+    work: Path,
     root: Path,
     run: str,
     digest: str,
@@ -144,42 +140,39 @@ def _open(
         if params is None:
             with suppress(UserError):
                 params = asdict(project_params.run(root / "params.yaml", run))
-        header = {
-            "run": run,
-            "digest": digest,
-            "params": dict(params or {}),
-            "tags": dict(tags or {}),
-            "at": now(),
-        }
-        line = json.dumps(header, default=str).encode() + b"\n"
-        # Not in place: an earlier process's follower still reads the old file.
-        write_file(path, line + b"".join(_earlier_metrics(path, digest)))
-        _start_follower(path, root, ended)
+        path = spools.path_of(root, (run, digest))
+        spools.create(path, _header(root, run, digest, dict(params or {}), dict(tags or {})))
+        _start_follower(path, work / LOG, root, ended)
         return path.open("ab")
     except _FAULTS as error:
         _warn(error)
         return None
 
 
-def _earlier_metrics(path: Path, digest: str) -> list[bytes]:
-    """Return the complete lines of metrics of an earlier process for this digest.
+def _header(
+    root: Path, run: str, digest: str, block: dict[str, Any], tags: dict[str, str]
+) -> dict[str, Any]:
+    """What the copy knows of the training, in which an experiment runs and which DVC deletes."""
+    corpus: dict[str, Any] = {}
+    with suppress(UserError):
+        corpus = config.section(root / "params.yaml", f"corpora.{block.get('corpus')}") or {}
+    return {
+        "run": run,
+        "digest": digest,
+        "params": block,
+        "corpus": corpus,
+        "tags": tags,
+        "origin": describe.origin(root),
+        "label": run_names.label(run, block, corpus, run_names.committed_params(root)),
+    }
 
-    None if the digest is different or the spool's header is damaged."""
-    with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
-        header, *lines = path.read_bytes().splitlines(keepends=True)
-        if json.loads(header)["digest"] == digest:
-            return [
-                line for line in lines if line.startswith(_METRICS_PREFIX) and line.endswith(b"\n")
-            ]
-    return []
 
-
-def _start_follower(path: Path, root: Path, ended: threading.Event) -> None:
+def _start_follower(spool: Path, log: Path, root: Path, ended: threading.Event) -> None:
     """Start the follower of the spool; print its failure if the training has not `ended` then.
 
     Its own session keeps it from a Ctrl-C, and makes its niceness independent of the training's. It
-    gets the spool as an open file, so that the work folder may be removed. It gets none of our own
-    streams: whoever waits for the end of our output would wait for the follower too."""
+    gets none of our own streams: whoever waits for the end of our output would wait for the
+    follower too."""
     # By its pid, the follower notices when the training is gone.
     command = [
         sys.executable,
@@ -187,14 +180,16 @@ def _start_follower(path: Path, root: Path, ended: threading.Event) -> None:
         "pipeline.tracking.follower",
         "--root",
         str(root.resolve()),
+        "--spool",
+        str(spool),
         "--parent",
         str(os.getpid()),
     ]
-    log = path.with_name("tracking.log")
-    with path.open("rb") as lines, log.open("ab") as output:
+    with spool.open("rb") as lines, log.open("ab") as output:
         process = subprocess.Popen(
             command,
-            cwd=Path(__file__).parents[2],
+            # In the project: DVC may delete an experiment's copy before the follower has begun.
+            cwd=describe.home(_CODE),
             stdin=lines,
             stdout=output,
             stderr=output,

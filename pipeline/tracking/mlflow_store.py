@@ -27,7 +27,7 @@ Failure = (MlflowException, SQLAlchemyError, OSError, ImportError)
 
 DIGEST, RUN, VERSION = "seqline.digest", "seqline.run", "seqline.version"
 # tag of an experiment: the name that it was created with, in case it is renamed
-_EXPERIMENT = "seqline.experiment"
+EXPERIMENT = "seqline.experiment"
 _CONTEXT = "mlflow.data.context"
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a dead server is retried for minutes
@@ -193,6 +193,16 @@ def find_run(client: MlflowClient, task: str, key: tuple[str, str]) -> Any:
     return run
 
 
+def is_active(client: MlflowClient, run_id: str) -> bool:
+    """Return whether there is a run of this id that is not deleted."""
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+
+
 def restore_run(client: MlflowClient, run_id: str) -> Any:
     """Return the MLflow run of this id, with its experiment; restore what was deleted.
 
@@ -235,13 +245,37 @@ def _delete_duplicate(client: MlflowClient, run: Any) -> None:
 
 
 def create_run(
-    client: MlflowClient, root: Path, task: str, key: tuple[str, str], tags: Mapping[str, str]
+    client: MlflowClient,
+    root: Path,
+    task: str,
+    key: tuple[str, str],
+    name: str,
+    tags: Mapping[str, str],
+    start: int,
 ) -> Any:
-    """Create an MLflow run for `key`; the caller holds the lock of `run_lock.sole`."""
+    """Create an MLflow run for `key` that started at `start` (ms); the caller holds the lock of
+    `run_lock.sole`."""
     experiment = find_experiment(client, task) or _create_experiment(client, root, task)
     return client.create_run(
-        experiment.experiment_id, run_name=key[0], tags={**tags, RUN: key[0], DIGEST: key[1]}
+        experiment.experiment_id,
+        start_time=start,
+        run_name=name,
+        tags={**tags, RUN: key[0], DIGEST: key[1]},
     )
+
+
+def end_run(client: MlflowClient, run: Any, status: str, milliseconds: int) -> None:
+    """End the run so that its duration is that of its training.
+
+    MLflow never changes a run's start, which may be that of an earlier training of the same
+    digest."""
+    present = client.get_run(run.info.run_id).info
+    # An outcome stays: a repeated training that failed leaves the outputs of the first.
+    if present.status == "FINISHED" and status != "FINISHED":
+        return
+    end = present.start_time + milliseconds
+    if (present.status, present.end_time) != (status, end):
+        client.set_terminated(run.info.run_id, status, end)
 
 
 def _experiment_name(task: str) -> str:
@@ -257,14 +291,14 @@ def find_experiment(client: MlflowClient, task: str) -> Any:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         experiments = all_pages(partial(client.search_experiments, ViewType.ALL))
-        renamed = (other for other in experiments if other.tags.get(_EXPERIMENT) == name)
+        renamed = (other for other in experiments if other.tags.get(EXPERIMENT) == name)
         experiment = next(renamed, None)
     if experiment is None:
         return None
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
-    if _EXPERIMENT not in experiment.tags:
-        client.set_experiment_tag(experiment.experiment_id, _EXPERIMENT, name)
+    if EXPERIMENT not in experiment.tags:
+        client.set_experiment_tag(experiment.experiment_id, EXPERIMENT, name)
     return experiment
 
 
@@ -285,7 +319,7 @@ def _create_experiment(client: MlflowClient, root: Path, task: str) -> Any:
     # wrong once the project is moved.
     location = None if is_server(root) else f"{ARTIFACT_SCHEME}{describe.mlflow_name(name)}"
     # Without a kind MLflow's pages ask whether it is a chat agent.
-    tags = {"mlflow.experimentKind": "custom_model_development", _EXPERIMENT: name}
+    tags = {"mlflow.experimentKind": "custom_model_development", EXPERIMENT: name}
     # Another process may create it at the same time; other errors show in the search below.
     with suppress(MlflowException):
         client.create_experiment(name, artifact_location=location, tags=tags)
@@ -301,6 +335,16 @@ def logged_steps(client: MlflowClient, run: Any) -> dict[str, set[int]]:
         name: {point.step for point in client.get_metric_history(run.info.run_id, name)}
         for name in run.data.metrics
     }
+
+
+def logged_milliseconds(client: MlflowClient, run: Any) -> int:
+    """Time from the run's start to its last point, 0 for a run without points."""
+    times = [
+        point.timestamp
+        for name in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, name)
+    ]
+    return max(0, max(times, default=0) - int(run.info.start_time))
 
 
 def log(
@@ -329,6 +373,12 @@ def log_params(client: MlflowClient, run: Any, params: Mapping[str, str]) -> Non
         run.info.run_id,
         params={key: value for key, value in params.items() if key not in run.data.params},
     )
+
+
+def log_tags(client: MlflowClient, run: Any, tags: Mapping[str, str]) -> None:
+    """Log the tags of a run; its group stays, which may name what an experiment changed."""
+    kept = {describe.SETTING} & set(run.data.tags)
+    log(client, run.info.run_id, tags={key: tags[key] for key in tags if key not in kept})
 
 
 def log_inputs(client: MlflowClient, run: Any, inputs: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import mlflow.pyfunc
 import pandas as pd
 from mlflow.models import Model, ModelSignature
-from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from pipeline.scoring import tasks
 from pipeline.scoring.tasks import Interface
@@ -32,7 +32,7 @@ def save_version(folder: Path, root: Path, run: EvaluatedRun) -> None:
         path=str(folder),
         python_model=str(_LOADER),
         model_config={**reference, "search": run.block.get("search")},
-        signature=signature(interface),
+        signature=signature(interface, run.corpus_block.get("text") is not None),
         input_example=pd.DataFrame({"text": [_example(run, interface)]}),
         pip_requirements=requirements(),
     )
@@ -44,12 +44,16 @@ def save_version(folder: Path, root: Path, run: EvaluatedRun) -> None:
     model.save(str(folder / "MLmodel"))
 
 
-def signature(interface: Interface) -> ModelSignature:
-    """Texts in one column of any name as input; the interface's columns as output."""
+def signature(interface: Interface, has_words: bool) -> ModelSignature:
+    """Texts in one column of any name as input; the interface's columns as output, and the unknown
+    words of a text if it `has_words`."""
+    outputs = [ColSpec(kind, name) for name, kind in interface.outputs.items()]
+    if has_words:
+        outputs.append(ColSpec(Array(DataType.string), "unknown_words"))
     params = [ParamSpec(name, kind, default) for name, (kind, default) in interface.params.items()]
     return ModelSignature(
         inputs=Schema([ColSpec("string")]),
-        outputs=Schema([ColSpec(kind, name) for name, kind in interface.outputs.items()]),
+        outputs=Schema(outputs),
         params=ParamSchema(params) if params else None,
     )
 

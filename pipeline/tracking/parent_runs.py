@@ -10,33 +10,40 @@ import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from mlflow.entities import ViewType
 
 from pipeline.core.params import SETTING_KEYS
-from pipeline.tracking import describe, mlflow_store
+from pipeline.tracking import describe, mlflow_store, run_names, run_scores
 from pipeline.tracking.run_outputs import Outputs
 
 DIGEST, NAME = "seqline.setting", "seqline.setting_name"
 PARENT = "mlflow.parentRunId"
-_PROJECT_TAGS = ("mlflow.source.name", "mlflow.source.type", "seqline.project")
+_SOURCE_TAGS = ("mlflow.source.name", "mlflow.source.type")
 _SAFE_NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)  # the name is part of a search in MLflow
 _UNTRAINED_KEYS = {"search"}  # training ignores it: runs with another search are the same runs
 _PAGE_SIZE = 1000
-_MAX_TITLE = 60
 _DECIMALS = 6  # as in reports/summary.json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """A setting on a corpus, as its runs were trained; `params` are MLflow's, by name."""
+    """A setting on a corpus, as its runs were trained; `params` are MLflow's, by name.
+
+    `label` says what differs from the committed setting (`run_names.label`)."""
 
     name: str
     task: str
     params: dict[str, str]
+    label: str = field(default="", compare=False)
+
+    @property
+    def title(self) -> str:
+        """The name, and what differs from the committed setting: `lstm hidden=512`."""
+        return f"{self.name} {self.label}".strip()
 
     @property
     def digest(self) -> str:
@@ -49,7 +56,7 @@ class Setting:
         return self.name, self.digest
 
 
-def setting_of(run: str, block: Mapping[str, Any]) -> Setting | None:
+def setting_of(run: str, block: Mapping[str, Any], label: str = "") -> Setting | None:
     """Return the setting of a run by its block; None if the block does not name what a parent
     needs.
 
@@ -60,7 +67,8 @@ def setting_of(run: str, block: Mapping[str, Any]) -> Setting | None:
         return None
     trained = {key: block[key] for key in SETTING_KEYS if key in block}
     trained = {key: value for key, value in trained.items() if key not in _UNTRAINED_KEYS}
-    return Setting(name=name, task=kind["task"], params=describe.flatten_texts(kind | trained))
+    params = describe.flatten_texts(kind | trained)
+    return Setting(name=name, task=kind["task"], params=params, label=label)
 
 
 def attach(client: Any, setting: Setting, run: Any) -> str:
@@ -122,32 +130,49 @@ def backfill(client: Any, setting: Setting, members: Sequence[Outputs]) -> str:
 
 
 def scores(members: Sequence[Outputs], children: Sequence[Any]) -> dict[str, float]:
-    """The mean of the ranking score over the seeds under the name by which the runs have it, the
-    standard deviation, which one seed does not have, and the number of seeds.
+    """The means over the seeds of the scores that rank, under the names by which the runs have
+    them, their standard deviations, which one seed does not have, and the number of seeds.
 
     The score of a seed is that of the project's run. A seed that the project no longer has, or that
     another clone trained, has that of its last child in MLflow. For the seeds of the project alone
     the numbers are those of reports/summary.json. Empty if no run of the project is evaluated."""
-    ranked = [member for member in members if member.ranking in member.scores]
-    names = {member.ranking for member in ranked}
-    if len(names) != 1:
-        return {}
-    [name] = names
+    result: dict[str, float] = {}
+    seeds: set[str] = set()
+    for name in run_scores.SPLITS:
+        by_seed = _by_seed(name, members, children)
+        if not by_seed:
+            continue
+        seeds |= set(by_seed)
+        values = list(by_seed.values())
+        result[name] = round(statistics.fmean(values), _DECIMALS)
+        if len(values) > 1:
+            deviation = round(statistics.stdev(values), _DECIMALS)
+            result[f"{name}{run_scores.DEVIATION}"] = deviation
+    return result | {run_scores.SEEDS: float(len(seeds))} if result else {}
 
-    by_seed = {
-        child.data.tags.get("seed", ""): float(child.data.metrics[name])
-        for child in children
-        if name in child.data.metrics
-    }
+
+def _by_seed(name: str, members: Sequence[Outputs], children: Sequence[Any]) -> dict[str, float]:
+    """The score of each seed; empty if no member has it, or if others rank other members."""
+    ranked = [member for member in members if name in member.scores]
+    keys = {member.main for member in ranked}
+    if len(keys) != 1:
+        return {}
+    [key] = keys
+
+    # The name by which runs of older versions have it.
+    older = describe.mlflow_name(run_scores.SPLITS[name], *key.split("."), "score")
+    by_seed: dict[str, float] = {}
+    for child in children:
+        metrics = child.data.metrics
+        value = metrics.get(name, metrics.get(older))
+        if value is not None:
+            by_seed[child.data.tags.get("seed", "")] = float(value)
     # Without the tag it is no run of seqline's, or of an older version's.
     by_seed.pop("", None)
-    by_seed |= {str(member.block.get("seed")): member.scores[name] for member in ranked}
-
-    values = list(by_seed.values())
-    result = {name: round(statistics.fmean(values), _DECIMALS), "seeds": float(len(values))}
-    if len(values) > 1:
-        result[f"{name.rpartition('/')[0]}/deviation"] = round(statistics.stdev(values), _DECIMALS)
-    return result
+    # The first member of a seed is the project's run; the others are experiments.
+    return by_seed | {
+        str(member.block.get("seed")): member.scores[name] for member in reversed(ranked)
+    }
 
 
 def _log_scores(client: Any, parent: Any, wanted: dict[str, float]) -> bool:
@@ -189,11 +214,11 @@ def _create(client: Any, setting: Setting, runs: Sequence[Any], parents: Sequenc
     note = (
         f"The setting {setting.name}. Its child runs are its seeds. The metrics are the mean and "
         "the standard deviation of their scores, and the number of seeds, as of the last `seqline "
-        "sync`."
+        "sync`. The duration is the sum of their trainings' durations."
     )
     source = runs[0].data.tags
     tags = {
-        **{key: source[key] for key in _PROJECT_TAGS if key in source},
+        **{key: source[key] for key in _SOURCE_TAGS if key in source},
         "mlflow.note.content": note,
         NAME: setting.name,
         DIGEST: setting.digest,
@@ -255,48 +280,54 @@ def _active(runs: Sequence[Any]) -> list[Any]:
 
 
 def _adopt(client: Any, parent: Any, runs: Sequence[Any]) -> None:
+    """Make the runs children of the parent; one that has the bare name of its run gets the
+    parent's label too."""
+    label = parent.info.run_name.removeprefix(parent.data.tags[NAME])
     for run in runs:
-        if run.data.tags.get(PARENT) != parent.info.run_id:
+        tags = run.data.tags
+        if tags.get(PARENT) != parent.info.run_id:
             mlflow_store.log(client, run.info.run_id, tags={PARENT: parent.info.run_id})
+        if label and run.info.run_name == tags.get(mlflow_store.RUN):
+            client.update_run(run.info.run_id, name=f"{run.info.run_name}{label}")
+            group = {describe.SETTING: parent.info.run_name}
+            mlflow_store.log(client, run.info.run_id, tags=group)
 
 
 def _end(client: Any, parent: Any, children: Sequence[Any]) -> None:
-    """End the parent as the last of its children ended, unless one is still being trained.
+    """End the parent as the last of its children ended, unless one is still being trained; its
+    duration is the sum of theirs.
 
-    A child that was killed together with its follower stays RUNNING in MLflow; it does not count
-    once its run was trained again."""
+    Of a run that was trained again, the last training counts. A child that was killed together with
+    its follower stays RUNNING in MLflow; it does not count either then."""
     latest = {child.data.tags.get(mlflow_store.RUN): child for child in children}
     if any(child.info.status == "RUNNING" for child in latest.values()):
         return
-    ended = [child for child in children if child.info.end_time is not None]
+    ended = [child for child in latest.values() if child.info.end_time is not None]
     if not ended:
         return
     last = max(ended, key=lambda child: int(child.info.end_time))
-    state = (last.info.status, last.info.end_time)
+    seconds = sum(child.info.end_time - child.info.start_time for child in ended)
+    state = (last.info.status, parent.info.start_time + seconds)
     if (parent.info.status, parent.info.end_time) != state:
         client.set_terminated(parent.info.run_id, *state)
 
 
 def _rename(client: Any, parent: Any, setting: Setting, parents: Sequence[Any]) -> None:
     """Rename a parent that has the name of an older one, if both were created at once."""
-    if parent.info.run_name != setting.name:
-        return
     own = _age(parent)
-    title = _title(setting, [run for run in _active(parents) if _age(run) < own])
-    if title != setting.name:
-        client.update_run(parent.info.run_id, name=title)
+    older = [run for run in _active(parents) if _age(run) < own]
+    if parent.info.run_name in {run.info.run_name for run in older}:
+        client.update_run(parent.info.run_id, name=_title(setting, older))
 
 
 def _title(setting: Setting, older: Sequence[Any]) -> str:
-    """Return the setting's name; after a parent of the same name, with the values that differ from
-    the oldest one's, or with the digest's first letters if these are too many.
+    """Return the setting's name, and what differs from the committed setting. After a parent of the
+    same name: what differs from that one, or the digest's first letters.
 
-    E.g. `lstm (model.hidden=512)`."""
-    if not older:
-        return setting.name
-    known = older[0].data.params
-    changed = [f"{key}={value}" for key, value in setting.params.items() if known.get(key) != value]
-    text = ", ".join(changed)
-    if not text or len(text) > _MAX_TITLE:
-        text = setting.digest[:8]
-    return f"{setting.name} ({text})"
+    E.g. `lstm hidden=512`."""
+    taken = {run.info.run_name: run for run in older}
+    title = setting.title
+    if title in taken:
+        changed = run_names.differences(setting.params, taken[title].data.params)
+        title = f"{setting.name} {changed}".strip()
+    return f"{setting.name} {setting.digest[:8]}" if title in taken else title

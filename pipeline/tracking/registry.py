@@ -24,6 +24,7 @@ from pipeline.tracking import (
     mlflow_store,
     registry_store,
     run_lock,
+    run_names,
 )
 from pipeline.tracking.lineage import EvaluatedRun
 from pipeline.tracking.registry_store import CHALLENGER, CHAMPION
@@ -60,6 +61,7 @@ __all__ = [
     "uri",
     "version",
     "version_of_run",
+    "version_with_alias",
     "versions_with",
 ]
 
@@ -127,9 +129,20 @@ def uri(root: Path, what: str) -> str:
 
     name, _, alias = what.partition("@")
     alias = alias or CHAMPION
+    _aliased(root, name, alias)
+    return f"models:/{name}@{alias}"
+
+
+def version_with_alias(root: Path, name: str, alias: str) -> Version:
+    """Return the version of the registered model that has the alias; UserError if none has it."""
+    return version(root, name, _aliased(root, name, alias))
+
+
+def _aliased(root: Path, name: str, alias: str) -> int:
     with mlflow_store.open_store(root) as client:
         model = registry_store.get_model(client, registry_store.check_name(client, name))
-    if alias not in model.aliases:
+    number = registry_store.alias_version(model, alias)
+    if number is None:
         expected = (
             "one of " + ", ".join(sorted(model.aliases))
             if model.aliases
@@ -141,7 +154,7 @@ def uri(root: Path, what: str) -> str:
             expected,
             f"Promote a version (`seqline promote`), or name one: {name}/1.",
         )
-    return f"models:/{name}@{alias}"
+    return number
 
 
 def champion(root: Path, name: str) -> Version | None:
@@ -341,7 +354,9 @@ def _find_or_backfill(client: Any, root: Path, run: EvaluatedRun) -> Any:
         return mlflow_run
 
     names = list(config.section(root / "params.yaml", "runs"))
-    outputs = read_outputs(RunPaths(root), describe.read_lock(root), run.run, names)
+    committed = run_names.committed_params(root)
+    stages = describe.read_lock(root)
+    outputs = read_outputs(RunPaths(root), stages, run.run, names, committed)
     backfill.backfill_run(client, root, outputs)
     return mlflow_store.find_run(client, run.task, key)
 

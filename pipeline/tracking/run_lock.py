@@ -37,6 +37,12 @@ class Holder(NamedTuple):
         return f"process {self.process.pid}" if self.process is not None else "another process"
 
 
+def patience(seconds: float) -> Callable[[], bool]:
+    """Return a condition that is true for so many seconds, for `sole`."""
+    deadline = time.monotonic() + seconds
+    return lambda: time.monotonic() < deadline
+
+
 @contextmanager
 def sole(
     root: Path, key: tuple[str, str], patient: Callable[[], bool], role: Role
@@ -79,10 +85,14 @@ def take_over(root: Path, key: tuple[str, str], seconds: float) -> None:
 
 
 def _lock_path(root: Path, key: tuple[str, str]) -> Path:
-    """Return the path of the run's lock; neither the run's name nor its digest can lead out of the
+    return locks(root) / f"{file_name(key)}.lock"
+
+
+def file_name(key: tuple[str, str]) -> str:
+    """Return a file name for a run's name and digest, neither of which can lead out of the
     folder."""
     run, digest = (quote(part, safe=" ").replace(".", "%2E") for part in key)
-    return locks(root) / f"{run[:150]}-{digest[:16]}.lock"
+    return f"{run[:150]}-{digest[:16]}"
 
 
 def _holder(path: Path) -> Holder:

@@ -2,6 +2,7 @@
 
 No mlflow here."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -10,54 +11,68 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import config, tables
+from pipeline.core import tables
 from pipeline.core.digest import add_file
 from pipeline.core.errors import read_json, refuse
 from pipeline.dag.paths import RunPaths
 from pipeline.scoring import metrics_file
-from pipeline.tracking import describe
+from pipeline.tracking import describe, run_names, run_scores
 
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
 _EXPECTED = "JSON of a stage"
-_VERSION = "1"  # of the recorded content: a new one backfills every run once
+VERSION = "2"  # of the recorded content: a new one backfills every run once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outputs:
     """Outputs of a trained run.
 
-    `files`: artifacts by name. `scores`: final scores by MLflow's name; `ranking` is the name of
-    the one that ranks runs, "" if unknown. `inputs`: md5s by path."""
+    `label` says what differs from the committed settings. `files`: artifacts by name. `scores`:
+    final scores by MLflow's name; `main` is the dotted key, below a split, of the one that ranks
+    runs, "" if unknown. `inputs`: md5s by path. `provenance`: facts for whoever wants to know where
+    the run is from; `origin`: those of `describe.origin`, for an experiment's outputs."""
 
     name: str
     digest: str
     block: dict[str, Any]
+    label: str
     best_step: int
     history: Path
     files: dict[str, Path]
     scores: dict[str, float]
-    ranking: str
+    main: str
     params: dict[str, str]
     tags: dict[str, str]
     inputs: dict[str, str]
+    provenance: dict[str, Any]
+    origin: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The run's name and digest."""
+        return self.name, self.digest
 
     def state(self) -> str:
         """Digest of all outputs: an MLflow run with it as its tag is up to date."""
-        digest = hashlib.sha256(_VERSION.encode())
-        digest.update(
-            json.dumps([self.scores, self.params, self.tags, self.inputs], sort_keys=True).encode()
-        )
+        digest = hashlib.sha256(VERSION.encode())
+        facts = [self.scores, self.params, self.tags, self.inputs, self.provenance]
+        digest.update(json.dumps(facts, sort_keys=True).encode())
         for name, path in sorted({"history": self.history, **self.files}.items()):
             add_file(digest, name, path)
         return digest.hexdigest()
 
 
 def read_outputs(
-    paths: RunPaths, stages: Mapping[str, Any], name: str, names: list[str]
+    paths: RunPaths,
+    stages: Mapping[str, Any],
+    name: str,
+    names: list[str],
+    committed: Mapping[str, Any],
 ) -> Outputs:
     """Read the outputs of the run `name`.
 
-    `stages` are those of `dvc.lock`, `names` those of all runs."""
+    `stages` are those of `dvc.lock`, `names` those of all runs, and `committed` is the params.yaml
+    that the label compares with."""
     model = paths.option("train", name, "out")
     facts = _facts(model / "config.json", name)
     block = facts["run"]
@@ -71,52 +86,53 @@ def read_outputs(
     metrics_path = paths.option("evaluate", name, "metrics")
     has_metrics = is_evaluated and metrics_path.exists()
     content = metrics_file.read(metrics_path) if has_metrics else {}
-    metrics = dict(describe.flatten(content))
-    numbers = {
-        describe.mlflow_name(*keys): float(value)
-        for keys, value in metrics.items()
-        if isinstance(value, int | float)
-    }
-    # A final score that would become one more point of a curve gets the prefix `final/`.
+    corpus_name = str(block.get("corpus"))
+    evaluated_corpus = describe.locked_params(stages, f"evaluate@{name}").get(
+        f"corpora.{corpus_name}"
+    )
+    scoring = run_scores.scoring_of(str(block.get("task")), evaluated_corpus or {})
+    main = run_scores.main_key(content, scoring)
+    # A final score must not become one more point of a curve.
     curves = set(tables.read(history, tables.HISTORY)["name"].unique().to_pylist())
-    scores = {f"final/{key}" if key in curves else key: value for key, value in numbers.items()}
-    texts = {
-        describe.mlflow_name(*keys): value
-        for keys, value in metrics.items()
-        if len(keys) > 1 and isinstance(value, str)
-    }
+    metrics = run_scores.metrics_of(content, main)
+    scores = {key: value for key, value in metrics.items() if key not in curves}
 
     # Inputs are data: those deps of training that a stage wrote. The others are code.
     deps = describe.hashes(stages, f"train@{name}", "deps")
     all_outs = {path for stage in stages for path in describe.hashes(stages, stage, "outs")}
-    hashes = {f"dvc.deps/{path}": md5 for path, md5 in deps.items()}
+    outs: dict[str, str] = {}
     for stage in ("train", "predict", "evaluate"):
-        outs = describe.hashes(stages, f"{stage}@{name}", "outs")
-        hashes |= {f"dvc.outs/{path}": md5 for path, md5 in outs.items()}
-    # Settings of the predict stage: a tag, since they may change while the model stays.
+        outs |= describe.hashes(stages, f"{stage}@{name}", "outs")
     predicted = describe.locked_params(stages, f"predict@{name}")
-    search = predicted.get(f"settings.{predicted.get(f'runs.{name}.setting')}.search") or {}
+    corpus = describe.corpus_block(stages, corpus_name)
     return Outputs(
         name=name,
         digest=str(facts["digest"]),
         block=block,
+        label=run_names.label(name, block, corpus, committed),
         best_step=int(facts.get("best_step") or 0),
         history=history,
         files=dict(_files(paths, name, names)) if is_evaluated else {},
         scores=scores,
-        ranking=_ranking(stages, name, block, content),
+        main=main,
         params={
             **describe.settings(block),
-            **describe.corpus_settings(stages, str(block.get("corpus"))),
+            **describe.corpus_settings(corpus),
             **describe.flatten_texts({key: facts[key] for key in ("parameters",) if key in facts}),
         },
         tags={
-            **texts,
-            **describe.labels(name, block),
-            **describe.flatten_texts({"search": search}),
-            **{describe.mlflow_name(key): md5 for key, md5 in hashes.items()},
+            **describe.labels(block),
+            **({"score": run_scores.score_line(content, scoring)} if content else {}),
         },
         inputs={path: md5 for path, md5 in deps.items() if path in all_outs},
+        provenance={
+            "stage": f"train@{name}",
+            # The predict stage's: it may change while the model stays.
+            "search": predicted.get(f"settings.{predicted.get(f'runs.{name}.setting')}.search"),
+            "signatures": run_scores.texts_of(content),
+            "deps": deps,
+            "outs": outs,
+        },
     )
 
 
@@ -133,37 +149,22 @@ def _facts(path: Path, name: str) -> dict[str, Any]:
     return facts
 
 
-def _ranking(
-    stages: Mapping[str, Any], name: str, block: Mapping[str, Any], metrics: Mapping[str, Any]
-) -> str:
-    """Return MLflow's name of the score that ranks the run; "" for a task without scores.
-
-    Metrics without test scores are those of tuning: their validation scores rank."""
-    if block.get("task") not in config.module_names("pipeline.scoring.tasks"):
-        return ""
-    corpus = describe.locked_params(stages, f"evaluate@{name}").get(f"corpora.{block['corpus']}")
-    text = (corpus or {}).get("text") or {}
-    task = config.named_module("pipeline.scoring.tasks", block["task"], f"runs.{name}.task")
-    split = "valid" if "valid" in metrics and "test" not in metrics else "test"
-    main = metrics.get("ranked_by") or task.scoring(bool(text.get("lowercase"))).main
-    return describe.mlflow_name(split, *str(main).split("."), "score")
-
-
 def _files(paths: RunPaths, name: str, names: list[str]) -> Iterator[tuple[str, Path]]:
-    """Yield the artifacts of the run `name`: its plots, samples and figures, and the comparison of
-    all runs."""
+    """Yield the artifacts of the run `name`: its scores, plots, samples and figures.
+
+    Those of all runs together change with each run, and are in the report."""
     plots = paths.option("evaluate", name, "plots")
     for path in _visible_files(plots):
         yield f"plots/{path.relative_to(plots)}", path
 
     figures = paths.shared("report", "figures")
     for path in _visible_files(figures):
-        if run_of_figure(path.relative_to(figures), names) in (name, None):
+        if run_of_figure(path.relative_to(figures), names) == name:
             yield f"figures/{path.relative_to(figures)}", path
 
     single_files = {
+        "scores.json": paths.option("evaluate", name, "metrics"),
         "samples.json": paths.option("predict", name, "out") / "samples.parquet",
-        "comparison.md": paths.shared("report", "comparison"),
     }
     for label, path in single_files.items():
         if path.exists():

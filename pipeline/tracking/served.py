@@ -1,6 +1,7 @@
 """The MLflow model of a version: its weights come from DVC's cache by their md5, so that no later
 training changes it."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,28 +10,40 @@ from typing import Any
 import mlflow.pyfunc
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc import PyFuncModel, PythonModel
 from mlflow.version import VERSION as MLFLOW_VERSION
 
-from pipeline.core import params, state_dir
+from pipeline.core import params
 from pipeline.core.errors import UserError, refuse
 from pipeline.dag import cache
 
 __all__ = ["MLFLOW_VERSION", "Served", "load_model", "load_version"]
 
 ROOT = "SEQLINE_ROOT"
+_CHECKS_NAMES = "_seqline_checks_names"  # attribute of the function that replaces MLflow's
 
 
 class Served(PythonModel):  # type: ignore[misc]
     """Model with texts in the first column as input, and rows of the task's INTERFACE as output.
 
-    Every value is checked here, for `mlflow.pyfunc.load_model` and MLflow's own server too. The
-    exception are params with unknown names, which those two log and drop before."""
+    Every value is checked here, for `mlflow.pyfunc.load_model` and MLflow's own server too. These
+    two would drop params with unknown names before: `_refuse_unknown_params` checks the names."""
 
     def load_context(self, context: Any) -> None:
         """Load the model that the version refers to; UserError if the project or an output is
         missing."""
+        _refuse_unknown_params()
+        self._task = str(context.model_config["task"])
         self._predict = load_model(context.model_config)
+
+    def check_names(self, params: Mapping[str, Any]) -> None:
+        """Raise MlflowException for a name that the task's params do not have."""
+        from pipeline.predictor import check_names
+
+        try:
+            check_names(self._task, params)
+        except UserError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -59,6 +72,26 @@ class Served(PythonModel):  # type: ignore[misc]
             raise TimeoutError from error
 
 
+def _refuse_unknown_params() -> None:
+    """Let loaded versions of this project refuse params with unknown names.
+
+    `PyFuncModel.predict` logs and drops them before it calls the model, so that a misspelled name
+    would silently have no effect. Other models of the process keep this behavior."""
+    predict = PyFuncModel.predict
+    if hasattr(predict, _CHECKS_NAMES):
+        return
+
+    @functools.wraps(predict)
+    def checked(self: Any, data: Any, params: Any = None) -> Any:
+        wrapped = getattr(self._model_impl, "python_model", None)
+        if isinstance(wrapped, Served) and isinstance(params, Mapping):
+            wrapped.check_names(params)
+        return predict(self, data, params)
+
+    setattr(checked, _CHECKS_NAMES, True)
+    PyFuncModel.predict = checked
+
+
 def load_version(
     uri: str, seconds: float
 ) -> Callable[[Sequence[Any], Mapping[str, Any]], list[dict[str, Any]]]:
@@ -84,18 +117,15 @@ def load_model(
 
     Returns a function from texts and params to rows."""
     # Late: this imports torch, which MLflow does not need to inspect the class.
-    from pipeline import predictions
+    from pipeline.predictions import TrainedRun
+    from pipeline.predictor import load_predictor
 
     # Both folders are checked out of DVC's cache once, and shared by all versions with their md5.
     root = _project(str(reference["root"]))
-    folders = {}
-    for kind in ("model", "vocab"):
-        md5 = cache.check_md5(str(reference[kind]), "the version's reference")
-        folders[kind] = root / state_dir.SERVED / md5
-        cache.materialize(root, md5, folders[kind])
+    model, vocab = (cache.served_folder(root, str(reference[kind])) for kind in ("model", "vocab"))
     device = params.compute(root / "params.yaml").device
-    run = predictions.TrainedRun(folders["model"], folders["vocab"], reference["search"], device)
-    return predictions.load_predictor(str(reference["task"]), run)
+    run = TrainedRun(model, vocab, reference["search"], device)
+    return load_predictor(str(reference["task"]), run)
 
 
 def _project(registered: str) -> Path:

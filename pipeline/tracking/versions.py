@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import config, params, renamed_keys
+from pipeline.core import params, renamed_keys
 from pipeline.core.errors import UserError, refuse
 from pipeline.scoring import metrics_file
-from pipeline.scoring.tasks import Scoring
-from pipeline.tracking import describe
+from pipeline.tracking import describe, run_scores
 from pipeline.tracking.lineage import EvaluatedRun, check_outputs
 
 DIGEST, LINEAGE, DECISION = "seqline.digest", "seqline.lineage", "seqline.decision"
@@ -20,13 +19,6 @@ RENAMED_TAGS = {"seqline.made": LINEAGE, "seqline.judged": DECISION}
 _DELETE = "Delete the version there, if nobody knows who created it."
 # fields of an evaluated run that the tag `LINEAGE` holds
 PARTS = ("outs", "places", "code", "block", "corpus_block")
-_SPLIT = "test"  # the split of the ranking
-_NONE = "not scored"
-# names of the substitute scores, which rank where references are too short for the task's own
-_SUBSTITUTES = {
-    "chrf": "chrF",
-    "chrf_lowercase": "lowercased chrF",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,24 +76,9 @@ def score_line(root: Path, run: EvaluatedRun) -> str:
     """E.g. `BLEU 96.61 [95.93, 97.25]`, from the metrics of the evaluate stage."""
     path = next((path for path in run.outs if path.endswith(f"/{run.run}.json")), None)
     if path is None or not (root / path).exists():
-        return _NONE
+        return run_scores.NONE
     metrics = metrics_file.read(root / path)
-
-    task = config.named_module("pipeline.scoring.tasks", run.task, f"runs.{run.run}.task")
-    text = run.corpus_block["text"]  # None for a corpus without text
-    scoring: Scoring = task.scoring(text is not None and bool(text["lowercase"]))
-    key = metrics.get("ranked_by", scoring.main)
-    score: Any = metrics
-    for part in (_SPLIT, *key.split(".")):
-        score = score.get(part) if isinstance(score, dict) else None
-    if not isinstance(score, dict):
-        return _NONE
-
-    text = f"{_SUBSTITUTES.get(key, scoring.main_name)} {scoring.form.format(score['score'])}"
-    if not {"low", "high"} <= set(score):
-        return text
-    low, high = (scoring.form.format(score[bound]) for bound in ("low", "high"))
-    return f"{text} [{low}, {high}]"
+    return run_scores.score_line(metrics, run_scores.scoring_of(run.task, run.corpus_block))
 
 
 def version_tags(root: Path, run: EvaluatedRun) -> dict[str, str]:
@@ -110,7 +87,7 @@ def version_tags(root: Path, run: EvaluatedRun) -> dict[str, str]:
     The last one holds the whole version, for `read_version`. Each folder's hash is under its path,
     so that MLflow's search finds the versions of a hash."""
     origin = describe.origin(root)
-    dirty = {"git.dirty": "true"} if origin.get("seqline.dirty") == "true" else {}
+    dirty = {"git.dirty": "true"} if origin.get("dirty") else {}
     hashes = {
         describe.mlflow_name(f"dvc.outs/{path}"): run.outs[path] for path in run.places.values()
     }
@@ -119,7 +96,7 @@ def version_tags(root: Path, run: EvaluatedRun) -> dict[str, str]:
         "score": score_line(root, run),
         "run": run.run,
         "family": str(run.block["family"]),
-        "git.commit": origin.get("mlflow.source.git.commit", ""),
+        "git.commit": origin.get("commit", ""),
         **dirty,
         **hashes,
         DIGEST: run.digest(),

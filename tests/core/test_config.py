@@ -280,7 +280,7 @@ MISTAKES = [
     (
         "settings.lstm.model.cell",
         "lsmt",
-        "settings.lstm.model.cell: got lsmt; expected one of rnn, gru, lstm",
+        "settings.lstm.model.cell: got lsmt; expected one of rnn, relu_rnn, gru, ",
     ),
     (
         "settings.lstm.search.method",
@@ -420,8 +420,11 @@ def test_the_corpus_of_one_s_own_that_the_readme_shows_is_in_order(
     [shown] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     [(name, block)] = yaml.safe_load(shown).items()
     edited(project, f"corpora.{name}", block)
+    folder = project / block["source"]["path"]
+    folder.mkdir(parents=True)
+    (folder / block["read"]["files"]["all"][0]).write_text("en,fr\n")
     assert seqline(project, "check").out.startswith("params.yaml: 5 corpora, ")
-    item = re.search(r"# or files: \[{(.*?)}\]", shown)
+    item = re.search(r"or files: \[{(.*?)}\]", shown)
     assert item is not None
     assert set(item[1].split(", ")) == {field.name for field in dataclasses.fields(File)}
     named = re.search(r"format: (\w+) +# or (.*)", shown)

@@ -222,9 +222,9 @@ def assert_history_is_shown(root: Path) -> None:
     assert f"of {len(KEPT)} runs, {len(KEPT)} are trained and 0 were up to date already" in said
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     runs = all_runs(client)
-    assert {run.info.run_name for run in runs} == set(KEPT)
+    assert {run.data.tags["seqline.run"] for run in runs} == set(KEPT)
     for run in runs:
-        folder = root / "data/models" / run.info.run_name
+        folder = root / "data/models" / run.data.tags["seqline.run"]
         history = tables.read(folder / "history.parquet", tables.HISTORY).to_pylist()
         assert {row["name"] for row in history} >= {"valid/loss", "valid/perplexity"}
         for name in {row["name"] for row in history} & {
@@ -235,7 +235,7 @@ def assert_history_is_shown(root: Path) -> None:
             wanted = sorted((row["step"], row["value"]) for row in history if row["name"] == name)
             shown = client.get_metric_history(run.info.run_id, name)
             assert sorted((point.step, point.value) for point in shown) == wanted
-        assert "test/bleu/score" in run.data.metrics
+        assert run.data.metrics["score"] == run.data.metrics["test/bleu"]
 
 
 # what is there once a stage is at work, and whether the stage is killed with dvc or left an orphan

@@ -121,15 +121,15 @@ def test_every_stage_has_its_outputs_on_the_disk_before_it_ends(disk: Disk, tmp_
 
 
 def outputs(root: Path) -> set[str]:
-    """Every out, metric and folder of plots of the project's DAG."""
+    """Every out and metric of the project's DAG; of the files of a run's plots, their folder."""
     named: set[str] = set()
     content = yaml.safe_load((root / "params.yaml").read_text())
     for block in yaml.safe_load((root / "dvc.yaml").read_text())["stages"].values():
         keys = content[block["foreach"].strip("${}")] if "foreach" in block else [""]
-        for kind in ("outs", "metrics", "plots"):
+        for kind in ("outs", "metrics"):
             for item in block.get("do", block).get(kind, []):
                 path = item if isinstance(item, str) else next(iter(item))
-                path = str(Path(path).parent) if kind == "plots" else path
+                path = str(Path(path).parent) if path.startswith("reports/plots/") else path
                 named |= {path.replace("${key}", key) for key in keys}
     return named
 

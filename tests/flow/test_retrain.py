@@ -22,6 +22,7 @@ from pipeline.flow import events, journal, served_schedule
 from pipeline.tracking import registry
 
 CRON = "* * * * *"
+CHARTS = ("by_length", "confusion", "learning_curves", "scores")
 # Two minutes of waiting for the clock, and a training, on machines that are busy too.
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -154,6 +155,7 @@ def test_new_data_lead_to_promotion_publication_and_notification(
     assert committed[0] == f"Retrained: {NAME}/2 champion"
     assert set(committed[2:]) == {
         "dvc.lock",
+        *(f"reports/charts/{kind}/classification_reviews.csv" for kind in CHARTS),
         "reports/comparison.md",
         "reports/corpora/reviews.json",
         "reports/summary.json",

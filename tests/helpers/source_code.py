@@ -36,8 +36,9 @@ class Node(NamedTuple):
 
 @functools.cache
 def modules() -> dict[str, Path]:
-    """Every module of the library and of the stages by its dotted name."""
-    files = [file for top in ("pipeline", "stages") for file in sorted((ROOT / top).rglob("*.py"))]
+    """Every module of the library, of its Python interface and of the stages by its dotted name."""
+    tops = ("pipeline", "seqline", "stages")
+    files = [file for top in tops for file in sorted((ROOT / top).rglob("*.py"))]
     return {dotted(file): file for file in files}
 
 

@@ -48,7 +48,7 @@ def outs(root: Path, stage: str, key: str = "") -> list[Path]:
     """What the stage writes for the block `key`, in `root`, that DVC removes before a run."""
     block = fast_yaml.load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     block = block.get("do", block)
-    named = [item for kind in ("outs", "metrics", "plots") for item in block.get(kind, [])]
+    named = [item for kind in ("outs", "metrics") for item in block.get(kind, [])]
     named = [item if isinstance(item, dict) else {item: {}} for item in named]
     paths = [path for item in named for path, options in item.items() if "persist" not in options]
     return [root / path.replace("${key}", key) for path in paths]

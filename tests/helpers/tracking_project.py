@@ -127,7 +127,10 @@ def write_outputs(root: Path, name: str, block: dict[str, Any], steps: int) -> N
     tables.write(predictions / "samples.parquet", pa.Table.from_pylist([sample], tables.SAMPLES))
     scores = {
         "run": name,
-        "test": {"perplexity": 4.25, "bleu": {"score": 12.5, "signature": "nrefs:1|tok:13a"}},
+        "test": {
+            "perplexity": {"score": 4.25, "low": 4.0, "high": 4.5},
+            "bleu": {"score": 12.5, "signature": "nrefs:1|tok:13a"},
+        },
     }
     (metrics / f"{name}.json").write_text(json.dumps(scores), encoding="utf-8")
     (plots / "history.csv").write_text("step,loss\n1,1.0\n", encoding="utf-8")

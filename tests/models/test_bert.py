@@ -279,31 +279,6 @@ def test_batches_hold_every_pair_once() -> None:
 
 
 @torch.inference_mode()
-def test_padding_and_batch_mates_change_nothing() -> None:
-    model, reader = built(), built("bert_classifier", classes=3)
-    alone, mates = [BOS, 5, MASK, 6, EOS], [BOS, 9, 8, 7, 11, 10, 6, EOS]
-    single = model.read(*text_of(alone))
-    beside = model.read(*text_of(alone, mates, width=16))
-    torch.testing.assert_close(beside[:1, : len(alone)], single)
-    torch.testing.assert_close(model.follows(beside)[:1], model.follows(single))
-    torch.testing.assert_close(
-        reader.classify(text_of(alone[1:], mates[1:], width=31)[0])[:1],
-        reader.classify(text_of(alone[1:])[0]),
-    )
-
-
-@torch.inference_mode()
-def test_every_position_sees_both_sides() -> None:
-    model = built()
-    ids = [BOS, 5, 6, MASK, 7, 8, EOS]
-    before = model.read(*text_of(ids))[0, 3]
-    for place in (1, 2, 4, 5):
-        assert not torch.allclose(
-            model.read(*text_of([*ids[:place], 9, *ids[place + 1 :]]))[0, 3], before
-        )
-
-
-@torch.inference_mode()
 def test_segments_and_the_order_of_words_matter() -> None:
     model, (text, segment_BS) = built(), text_of([BOS, 5, 6, EOS, 7, EOS])
     second_BS = torch.tensor([[0, 0, 0, 0, 1, 1]])

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from family_cases import CLASSIFIERS as FAMILIES
 from fitting import epochs, fit
 
 from pipeline.contracts import EOS, PAD, Prompt, Sizes
@@ -20,36 +21,6 @@ from pipeline.training import checkpoint, loop, optim
 
 CPU = torch.device("cpu")
 SIZES = Sizes(12, 2, False)
-RECURRENT = {
-    "cell": "gru",
-    "embedding": 16,
-    "hidden": 16,
-    "layers": 1,
-    "dropout": 0.0,
-    "implementation": "fused",
-}
-ENCODER = {
-    "width": 16, "heads": 2, "feed_forward": 32, "layers": 1, "dropout": 0.0,
-    "norm_first": True, "learned_positions": None, "implementation": "fused",
-}  # fmt: skip
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "mlp": ("mlp_classifier", {"embedding": 16, "hidden": 16, "layers": 2, "dropout": 0.0}),
-    "cnn": (
-        "text_cnn",
-        {"embedding": 16, "widths": [3, 4, 5], "filters": 8, "dropout": 0.0, "max_norm": None},
-    ),
-    "birnn": ("birnn_classifier", RECURRENT | {"cell": "rnn", "layers": 2}),
-    "bigru": ("birnn_classifier", RECURRENT),
-    "bilstm, equations": (
-        "birnn_classifier",
-        RECURRENT | {"cell": "lstm", "implementation": "equations"},
-    ),
-    "transformer": ("transformer_classifier", ENCODER),
-    "post-norm transformer": (
-        "transformer_classifier",
-        ENCODER | {"norm_first": False, "learned_positions": 64, "layers": 2},
-    ),
-}
 
 
 def built(name: str, **changes: Any) -> Any:
@@ -77,30 +48,6 @@ def settings(**changes: Any) -> classification.Config:
             | changes
         )
     )
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-@torch.inference_mode()
-def test_padding_and_batch_mates_change_no_logit(name: str) -> None:
-    model = built(name)
-    for row in ([5], [5, 6], [5, 6, 7, 8, 9, 4, 5]):
-        alone = model.classify(prompt_of(row))[0]
-        for beside in (
-            prompt_of(row, width=23),
-            prompt_of(row, [9] * 19, [4]),
-            prompt_of(row, [7, 8], width=31),
-        ):
-            torch.testing.assert_close(model.classify(beside)[0], alone, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-@torch.inference_mode()
-def test_every_word_matters(name: str) -> None:
-    model, row = built(name), [5, 6, 7, 8]
-    before = model.classify(prompt_of(row))
-    for place in range(4):
-        changed = [*row[:place], 10, *row[place + 1 :]]
-        assert not torch.allclose(model.classify(prompt_of(changed)), before, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -137,19 +84,6 @@ def sentiment(count: int, seed: int) -> pa.Table:
     labels = rng.integers(0, 2, count)
     words = np.stack([rng.integers(4, 8, count), 8 + 2 * labels + rng.integers(0, 2, count)], 1)
     return texts([rng.permutation(pair).tolist() for pair in words], labels.tolist())
-
-
-@pytest.mark.parametrize("name", ["mlp", "cnn", "bigru", "transformer"])
-def test_every_family_learns_two_word_sentiment(name: str, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    model = built(name)
-    task = classification.Task(sentiment(400, 1), sentiment(60, 2), settings(), 1, CPU)
-    done = fit(model, task, 0.01, 8, tmp_path, warmup=5)
-    measured = [value for *_, name, value in done.history if name == "valid/accuracy"]
-    assert measured[-1] == 1.0
-    test = sentiment(200, 3)
-    found = classification.log_probs(model.eval(), test["ids"], settings(), CPU)
-    assert (found.argmax(1) == test["label"].to_numpy()).mean() > 0.98
 
 
 def vectors() -> dict[str, torch.Tensor]:

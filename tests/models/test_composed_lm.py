@@ -2,7 +2,6 @@
 n-gram model, and decoding against the probabilities of a stream."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,11 @@ from hypothesis import strategies as st
 from pipeline.contracts import EOS, Fitted, Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.models import cache_lm
 from pipeline.nn import stream_likelihood
 from pipeline.nn.stream_likelihood import stream_log_probs
 from pipeline.nn.token_cache import StreamCache
-from pipeline.tasks import language_model
 from pipeline.training import checkpoint
 
-CPU = torch.device("cpu")
 VOCABULARY = 9
 SIZES = Sizes(VOCABULARY, VOCABULARY, True)
 WORDS = list(range(4, VOCABULARY))
@@ -166,72 +162,6 @@ def test_an_interpolated_model_mixes_both_probabilities(inner: str) -> None:
         moved = (weights[0] + change).clamp(0, 1)
         model.weights.copy_(torch.stack([moved, 1 - moved]))
         assert float(-model.log_probs(valid).mean()) > least - 1e-7
-
-
-FAMILIES = [(family, inner) for family in ("cache_lm", "interpolated_lm") for inner in BLOCKS]
-
-
-@pytest.mark.parametrize(("family", "inner"), FAMILIES)
-@pytest.mark.parametrize("window", [3, 50])
-def test_steps_of_a_search_give_the_probabilities_of_the_stream(
-    family: str, inner: str, window: int
-) -> None:
-    model = composed(family, inner, window)
-    prompts = [[], [4], [4, 5, 4, 6, 4, 5]]
-    ids = pa.array(prompts, pa.list_(pa.int32()))
-    with torch.no_grad():
-        state, last = model.begin(language_model.prompt(ids, CPU))
-        following = [[4, 4, EOS, 5, 4], [5, 4, 4, 4, 6], [4, EOS, 4, 5, 7]]
-        order = [0, 1, 2]
-        for step in range(5):
-            log_probs, state = model.step(state, last)
-            torch.testing.assert_close(log_probs.exp().sum(1), torch.ones(3))
-            last = torch.tensor([following[row][step] for row in order])
-            for place, row in enumerate(order):
-                read = torch.tensor([EOS, *prompts[row], *following[row][: step + 1]])
-                expected = float(model.log_probs(read)[-1])
-                assert float(log_probs[place, last[place]]) == pytest.approx(expected, abs=1e-4)
-
-            # The rows change places.
-            order = order[1:] + order[:1]
-            turn = torch.tensor([1, 2, 0])
-            state = model.reorder(state, turn)
-            last = last[turn]
-
-
-@pytest.mark.parametrize("inner", BLOCKS)
-def test_a_saved_model_holds_its_components(inner: str, tmp_path: Path) -> None:
-    facts = {"sizes": {"source": VOCABULARY, "target": VOCABULARY, "shared": True}}
-
-    def save(folder: Path, model: Any, family: str, block: Any, inside: Path | None) -> None:
-        folder.mkdir()
-        blocks = None if inside is None else checkpoint.component_blocks(inside)
-        run = {"family": family, "model": block}
-        checkpoint.write_model(folder, model, facts | {"run": run, "component": blocks})
-
-    lm = component(inner)
-    save(tmp_path / "lm", lm, inner, BLOCKS[inner], None)
-    cache = checkpoint.build("cache_lm", {"window": 5}, SIZES, "model", lm).eval()
-    cache.fit(texts(sample(9, 1)), texts(sample(9, 2)), 1)
-    save(tmp_path / "cache", cache, "cache_lm", {"window": 5}, tmp_path / "lm")
-    whole = checkpoint.build(
-        "interpolated_lm", {"ngrams": {"trigram": NGRAM}}, SIZES, "model", cache
-    ).eval()
-    whole.fit(texts(sample(9, 1)), texts(sample(9, 2)), 1)
-    save(
-        tmp_path / "whole",
-        whole,
-        "interpolated_lm",
-        {"ngrams": {"trigram": NGRAM}},
-        tmp_path / "cache",
-    )
-
-    for folder in ("lm", "cache"):
-        (tmp_path / folder / "model.safetensors").unlink()
-    loaded: Any = checkpoint.load_model(tmp_path / "whole", CPU)
-    ids = flat(sample(5, 4))
-    assert torch.equal(loaded.log_probs(ids), whole.log_probs(ids))
-    assert isinstance(loaded.component, cache_lm.Model)
 
 
 def test_a_window_of_0_is_refused() -> None:

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
 
-from pipeline.contracts import PAD, Fitted, Prompt, Refitted, Sizes
+from pipeline.contracts import PAD, Refitted, Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.nn.ngram_index import NgramIndex, unique_occurrences
@@ -153,34 +153,6 @@ def test_nbsvm_of_three_labels_is_one_classifier_against_the_rest_for_each() -> 
     expected_NC = log_softmax(np.stack(scores_NC, 1), 1)
     found_NC = log_probs(fitted("nbsvm", train, 3), test)
     np.testing.assert_allclose(found_NC, expected_NC, atol=2e-3)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@torch.inference_mode()
-def test_padding_and_batch_mates_change_no_logit(family: str) -> None:
-    model = fitted(family, random_texts(60, 1))
-
-    def prompt(*rows: list[int], width: int = 0) -> Prompt:
-        width = max(width, *(len(row) for row in rows))
-        ids = torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
-        return Prompt(ids, torch.tensor([len(row) for row in rows]))
-
-    for row in ([5], [5, 6], [5, 6, 5, 6, 9, 4, 5]):
-        alone = model.classify(prompt(row))[0]
-        for mates in (prompt(row, width=23), prompt(row, [9] * 19, [4])):
-            torch.testing.assert_close(model.classify(mates)[0], alone, atol=1e-9, rtol=1e-9)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_saved_model_gives_the_same_probabilities(family: str, tmp_path: Path) -> None:
-    train = random_texts(60, 1)
-    sizes = Sizes(20, 2, False)
-    model = fitted(family, train, calibrate=True)
-    assert isinstance(model, Fitted)
-    run = {"family": family, "model": FAMILIES[family]}
-    checkpoint.write_model(tmp_path, model, {"run": run, "sizes": dataclasses.asdict(sizes)})
-    loaded = checkpoint.load_model(tmp_path, CPU)
-    np.testing.assert_array_equal(log_probs(loaded, train), log_probs(model, train))
 
 
 def negated(count: int, seed: int) -> pa.Table:

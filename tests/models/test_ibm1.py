@@ -1,11 +1,9 @@
 """IBM model 1: EM against dictionaries, the decoder's distribution against its formula, and what it
 learns."""
 
-import dataclasses
 import math
 from collections import defaultdict
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from decoding_models import beam_config, noise, run_greedy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.contracts import BOS, EOS, PAD, Fitted, Prompt, Sizes
+from pipeline.contracts import BOS, EOS, PAD, Prompt, Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.decoding import beam
@@ -161,27 +159,6 @@ def test_words_have_the_probabilities_of_the_formula(
             assert np.exp(found_TV[position]).sum() == pytest.approx(1, abs=1e-5)
 
 
-@settings(max_examples=20)
-@given(target=st.lists(st.integers(4, 7), max_size=5))
-@torch.inference_mode()
-def test_steps_are_the_teacher_forced_distributions(target: list[int]) -> None:
-    model = built()
-    model.fit(pairs(ROWS), pairs(ROWS), 1)
-    prompt = prompt_of([4, 5, 8], [7], [6, 6, 4, 5])
-    state, last = model.begin(prompt)
-    fed = torch.tensor([[BOS, *target]] * 3)
-    taught_BTV = torch.stack(
-        [model.project(rows).log_softmax(-1) for rows in model.hidden(prompt, fed)]
-    )
-    for position in range(len(target) + 1):
-        log_probs, state = model.step(state, last)
-        torch.testing.assert_close(log_probs, taught_BTV[:, position])
-        if position < len(target):
-            last = torch.full((3,), target[position])
-            rows = torch.tensor([2, 0, 1])
-            state, taught_BTV = model.reorder(state, rows), taught_BTV[rows]
-
-
 def test_bigrams_of_a_word_sum_to_one() -> None:
     model = built()
     model.fit(pairs(ROWS), pairs(ROWS), 1)
@@ -248,17 +225,6 @@ def test_words_of_two_words_are_in_the_table() -> None:
         found = dict(zip(table.word[entries].tolist(), table.prob[entries].tolist(), strict=True))
         assert found[source] == pytest.approx(0.5, abs=0.05)
         assert found[source + 10] == pytest.approx(0.5, abs=0.05)
-
-
-def test_a_saved_model_translates_the_same(tmp_path: Path) -> None:
-    model = built()
-    model.fit(pairs(ROWS), pairs(ROWS), 1)
-    assert isinstance(model, Fitted)
-    run = {"family": "ibm1", "model": BLOCK}
-    checkpoint.write_model(tmp_path, model, {"run": run, "sizes": dataclasses.asdict(SIZES)})
-    loaded: Any = checkpoint.load_model(tmp_path, CPU)
-    prompt = prompt_of([4, 6], [7, 7, 8])
-    assert run_greedy(loaded, prompt, 8) == run_greedy(model, prompt, 8)
 
 
 def test_the_table_adds_the_weighted_probabilities_of_words() -> None:

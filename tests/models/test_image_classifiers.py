@@ -1,14 +1,14 @@
 """Families of picture classifiers: what they learn, what does not matter to them, and settings that
 do not fit the pictures."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from fitting import fit
+from family_cases import CNN, MLP, NEIGHBOURS, SWIN, VIT
+from family_cases import PICTURES as FAMILIES
 
 from pipeline.contracts import Sizes
 from pipeline.core import tables
@@ -18,25 +18,6 @@ from pipeline.tasks import image_classification
 from pipeline.training import checkpoint
 
 CPU = torch.device("cpu")
-SIDES = {"image_height": 8, "image_width": 8}
-VIT = SIDES | {
-    "patch": 4, "width": 16, "heads": 2, "feed_forward": 32, "layers": 1, "dropout": 0.0,
-    "pooling": "cls", "implementation": "fused",
-}  # fmt: skip
-SWIN = SIDES | {
-    "patch": 2, "width": 16, "layers": [2, 1], "heads": [2, 2], "window": 2, "expansion": 2,
-    "dropout": 0.0,
-}  # fmt: skip
-CNN = SIDES | {"filters": [8, 8], "kernel": 3, "hidden": 16, "dropout": 0.0}
-MLP = SIDES | {"hidden": 32, "layers": 2, "dropout": 0.0}
-NEIGHBOURS = SIDES | {"neighbours": [1, 5], "smoothing": 1.0}
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "vit, cls": ("vision_transformer", VIT),
-    "vit, mean": ("vision_transformer", VIT | {"pooling": "mean"}),
-    "swin": ("swin_transformer", SWIN),
-    "cnn": ("image_cnn", CNN),
-    "mlp": ("image_mlp", MLP),
-}
 
 
 def built(family: str, block: dict[str, Any]) -> Any:
@@ -69,36 +50,11 @@ def objective() -> image_classification.Config:
     return image_classification.Config(batch_size=32, label_smoothing=0.0)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_learns_a_relation_of_two_strokes(name: str, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    model = built(*FAMILIES[name])
-    task = image_classification.Task(strokes(500, 1), strokes(60, 2), objective(), 1, CPU)
-    done = fit(model, task, 0.01, 10, tmp_path, warmup=10)
-    assert [value for *_, name, value in done.history if name == "valid/accuracy"][-1] == 1.0
-    test = strokes(200, 3)
-    found = image_classification.log_probs(model, pixels_NYX(test), CPU)
-    assert (found.argmax(1) == test["label"].to_numpy()).mean() > 0.98
-
-
 def test_neighbours_know_the_strokes_too() -> None:
     model = built("image_neighbours", NEIGHBOURS)
     metrics = model.fit(strokes(300, 1), strokes(60, 2), seed=1)
     assert metrics["accuracy"] > 0.95
     assert metrics["neighbours"] in (1, 5)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-@torch.inference_mode()
-def test_every_pixel_matters_and_no_other_picture_of_the_batch_does(name: str) -> None:
-    model = built(*FAMILIES[name])
-    image_BYX = scaled(torch.from_numpy(pixels_NYX(strokes(5, 1))))
-    together = model.classify(image_BYX)
-    alone = torch.cat([model.classify(image_YX[None]) for image_YX in image_BYX])
-    torch.testing.assert_close(together, alone)
-    changed = image_BYX[:1].repeat(64, 1, 1)
-    changed.flatten(1).diagonal().copy_(1 - changed[0].flatten())
-    assert ((model.classify(changed) - alone[0]).abs().amax(1) > 1e-7).all()
 
 
 @torch.inference_mode()

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from family_cases import LANGUAGE_MODELS, TRANSFORMER, TRANSLATORS
 from fitting import fit
 from long_cases import mostly_long
 from torch import nn
 
-from pipeline.contracts import BOS, EOS, PAD, Attentive, Prompt, Sizes
+from pipeline.contracts import EOS, PAD, Prompt, Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.nn import stream_likelihood
@@ -23,124 +24,7 @@ from pipeline.tasks import language_model, translation
 from pipeline.training import checkpoint
 
 CPU = torch.device("cpu")
-RECURRENT = {
-    "embedding": 24,
-    "hidden": 32,
-    "layers": 1,
-    "dropout": 0.0,
-    "bidirectional": True,
-    "implementation": "fused",
-}
-TRANSFORMER = {
-    "width": 32,
-    "heads": 4,
-    "feed_forward": 64,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "variants": [],
-    "dropout": 0.0,
-    "norm": "layer",
-    "learned_positions": None,
-    "implementation": "fused",
-}
-CONVOLUTIONS = {
-    "embedding": 24,
-    "hidden": 32,
-    "kernel": 3,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "dropout": 0.0,
-    "learned_positions": 64,
-}
-VARIED = {"norm_first": True, "tied": "output"}
-TRANSLATORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "seq2seq rnn": ("seq2seq", RECURRENT | {"cell": "rnn", "bidirectional": False, "layers": 2}),
-    "seq2seq gru": ("seq2seq", RECURRENT | {"cell": "gru"}),
-    "seq2seq lstm": ("seq2seq", RECURRENT | {"cell": "lstm", "layers": 2}),
-    "additive attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "additive"}),
-    "scaled dot attention": (
-        "attention_seq2seq",
-        RECURRENT | {"cell": "lstm", "score": "scaled_dot", "layers": 2},
-    ),
-    "dot attention": (
-        "attention_seq2seq",
-        RECURRENT | {"cell": "gru", "score": "dot", "bidirectional": False},
-    ),
-    "general attention": ("attention_seq2seq", RECURRENT | {"cell": "rnn", "score": "general"}),
-    "gaussian attention": ("attention_seq2seq", RECURRENT | {"cell": "gru", "score": "gaussian"}),
-    "pre-norm transformer": ("transformer", TRANSFORMER | {"norm_first": True, "tied": "all"}),
-    "learned positions": (
-        "transformer",
-        TRANSFORMER | {"norm_first": True, "tied": "all", "learned_positions": 64},
-    ),
-    "batch-norm transformer": (
-        "transformer",
-        TRANSFORMER | {"norm_first": False, "tied": "none", "norm": "batch"},
-    ),
-    "post-norm transformer": ("transformer", TRANSFORMER | {"norm_first": False, "tied": "none"}),
-    "convolutions": ("conv_seq2seq", CONVOLUTIONS),
-    "relative positions": (
-        "transformer",
-        TRANSFORMER | VARIED | {"variants": ["relative_positions"]},
-    ),
-    "rotary positions": ("transformer", TRANSFORMER | VARIED | {"variants": ["rotary_positions"]}),
-    "averaged heads without scales": (
-        "transformer",
-        TRANSFORMER
-        | VARIED
-        | {"variants": ["average_heads", "unscaled_scores", "unscaled_embeddings"]},
-    ),
-}
 SIZES = Sizes(14, 14, True)
-RECURRENT_LM = {
-    "embedding": 16,
-    "hidden": 32,
-    "layers": 2,
-    "dropout": 0.0,
-    "tied": False,
-    "implementation": "fused",
-}
-TRANSFORMER_LM = {
-    "width": 32,
-    "heads": 4,
-    "feed_forward": 64,
-    "layers": 2,
-    "context": 8,
-    "dropout": 0.0,
-    "norm": "layer",
-}
-TRANSFORMER_LM |= {
-    "norm_first": True,
-    "learned_positions": False,
-    "tied": True,
-    "implementation": "fused",
-}
-LANGUAGE_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "rnn": ("recurrent_lm", RECURRENT_LM | {"cell": "rnn"}),
-    "gru one-hot": ("recurrent_lm", RECURRENT_LM | {"cell": "gru", "embedding": 0}),
-    "relu rnn": ("recurrent_lm", RECURRENT_LM | {"cell": "relu_rnn"}),
-    "gru with the reset gate alone": (
-        "recurrent_lm",
-        RECURRENT_LM | {"cell": "reset_gru", "implementation": "equations"},
-    ),
-    "gru with the update gate alone": (
-        "recurrent_lm",
-        RECURRENT_LM | {"cell": "update_gru", "implementation": "equations"},
-    ),
-    "lstm tied": ("recurrent_lm", RECURRENT_LM | {"cell": "lstm", "embedding": 32, "tied": True}),
-    "transformer": ("transformer_lm", TRANSFORMER_LM),
-    "transformer, learned positions": (
-        "transformer_lm",
-        TRANSFORMER_LM | {"learned_positions": True, "norm_first": False},
-    ),
-}
-
-
-@pytest.fixture(params=TRANSLATORS, ids=list(TRANSLATORS))
-def translator(request: pytest.FixtureRequest) -> Any:
-    torch.manual_seed(3)
-    family, block = TRANSLATORS[request.param]
-    return checkpoint.build(family, block, SIZES, "settings.test.model").eval()
 
 
 def language_model_called(name: str) -> Any:
@@ -179,77 +63,6 @@ def translation_config(**changes: Any) -> translation.Config:
     given: dict[str, Any] = {"batch_tokens": 400, "label_smoothing": 0.0, "max_length": 40}
     given |= {"scheduled_sampling": None, "padding_in_loss": False}
     return translation.Config(**(given | changes))
-
-
-@torch.inference_mode()
-def test_padding_and_batch_mates_do_not_change_a_score(translator: Any) -> None:
-    alone, _ = translation.likelihood(
-        translator, pairs([([5, 6], [7, 8, 9])]), translation_config(), CPU
-    )
-    beside, _ = translation.likelihood(
-        translator,
-        pairs([([5, 6], [7, 8, 9]), ([4] * 19, [5] * 17), ([9], [9])]),
-        translation_config(),
-        CPU,
-    )
-    assert beside[0] == pytest.approx(alone[0], abs=1e-4)
-
-
-@torch.inference_mode()
-def test_no_step_sees_the_target_after_it(translator: Any) -> None:
-    prompt, target = prompt_of([5, 6, 7, EOS]), torch.tensor([[BOS, 4, 5, 6, 7]])
-    before = translator.hidden(prompt, target)
-    for t in range(1, 5):
-        changed = target.clone()
-        changed[0, t] = 12
-        after = translator.hidden(prompt, changed)
-        assert torch.equal(after[0, :t], before[0, :t])
-        assert not torch.allclose(after[0, t], before[0, t])
-
-
-@torch.inference_mode()
-def test_every_source_token_matters(translator: Any) -> None:
-    target = torch.tensor([[BOS, 4, 5]])
-    before = translator.hidden(prompt_of([5, 6, 7, EOS]), target)
-    for changed in ([9, 6, 7, EOS], [5, 9, 7, EOS], [5, 6, 9, EOS]):
-        assert not torch.allclose(translator.hidden(prompt_of(changed), target), before, atol=1e-6)
-
-
-@torch.inference_mode()
-def test_decoding_step_by_step_equals_teacher_forcing(translator: Any) -> None:
-    prompt = prompt_of([5, 6, 7, 8, EOS], [9, EOS])
-    target = torch.tensor([[BOS, 4, 5, 6], [BOS, 7, 8, 9]])
-    forced = translator.project(translator.hidden(prompt, target)).log_softmax(-1)
-    state, first = translator.begin(prompt)
-    assert torch.equal(first, target[:, 0])
-    for t in range(target.shape[1]):
-        log_probs, state = translator.step(state, target[:, t])
-        torch.testing.assert_close(log_probs, forced[:, t], atol=1e-5, rtol=1e-4)
-
-
-@torch.inference_mode()
-def test_reordered_state_continues_its_source_rows(translator: Any) -> None:
-    prompt, rows = prompt_of([5, 6, 7, EOS], [9, 4, EOS]), torch.tensor([1, 0, 1])
-    state, first = translator.begin(prompt)
-    _, state = translator.step(state, first)
-    last = torch.tensor([6, 7])
-    straight, _ = translator.step(state, last)
-    moved, _ = translator.step(translator.reorder(state, rows), last[rows])
-    torch.testing.assert_close(moved, straight[rows], atol=1e-5, rtol=1e-5)
-
-
-@torch.inference_mode()
-def test_attention_is_a_distribution_over_the_real_source(translator: Any) -> None:
-    if not isinstance(translator, Attentive):
-        assert not hasattr(translator, "attention")
-        return
-    weights = translator.attention(
-        prompt_of([5, 6, EOS], [7, 8, 9, 10, EOS]), torch.tensor([[BOS, 4], [BOS, 5]])
-    )
-    for weights_BTS in weights.values():
-        assert weights_BTS.shape == (2, 2, 5)
-        torch.testing.assert_close(weights_BTS.sum(-1), torch.ones(2, 2))
-        assert not weights_BTS[0, :, 3:].any()
 
 
 @pytest.mark.parametrize(
@@ -300,20 +113,6 @@ def greedy(model: Any, prompt: Prompt, steps: int) -> torch.Tensor:
     return torch.stack(said, 1)
 
 
-@pytest.mark.parametrize("name", mostly_long(LANGUAGE_MODELS, {"rnn", "transformer"}.__contains__))
-def test_every_language_model_learns_a_repeated_phrase(name: str, tmp_path: Path) -> None:
-    model = language_model_called(name)
-    table = texts([[4, 5, 6, 5, 4, 7]] * 200)
-    objective = language_model.Config(
-        batch_size=4, steps=16, sampling="sequential", max_train_tokens=None, softmax_words=None
-    )
-    task = language_model.Task(table, texts([[4, 5, 6, 5, 4, 7]] * 5), objective, 1, CPU)
-    # the tied LSTM takes longest
-    fit(model, task, 0.01, 4 if name.startswith("transformer") else 16, tmp_path)
-    nats, count = language_model.likelihood(model, texts([[4, 5, 6, 5, 4, 7]] * 3), objective, CPU)
-    assert math.exp(nats[1:].sum() / count[1:].sum()) < 1.2
-
-
 @torch.inference_mode()
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
 def test_the_window_of_scoring_changes_no_likelihood(
@@ -329,41 +128,6 @@ def test_the_window_of_scoring_changes_no_likelihood(
     pieces, _ = language_model.likelihood(model, table, objective, CPU)
     np.testing.assert_allclose(pieces, whole, rtol=1e-5)
     assert count.tolist() == [4, 1, 2, 21]
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("name", LANGUAGE_MODELS)
-def test_no_token_sees_those_after_it(name: str) -> None:
-    model, ids = language_model_called(name), torch.tensor([[EOS, 4, 5, 6, 7, 8]])
-    before, _ = model.hidden(ids, None)
-    changed = ids.clone()
-    changed[0, 3] = 9
-    after, _ = model.hidden(changed, None)
-    assert torch.equal(after[0, :3], before[0, :3])
-    assert not torch.allclose(after[0, 3:], before[0, 3:])
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("name", LANGUAGE_MODELS)
-def test_a_prompt_is_read_and_gone_on_from_as_the_stream_would_be(name: str) -> None:
-    """Prompts of unlike lengths side by side, past the Transformer's context, with rows swapped on
-    the way."""
-    model, rng = language_model_called(name), np.random.default_rng(1)
-    rows = [
-        [int(i) for i in rng.integers(4, 10, length)] for length in (0, 1, 3, 7, 8, 9, 12, 13, 21)
-    ]
-    told = torch.from_numpy(rng.integers(4, 10, (11, len(rows))))
-    state, last = model.begin(language_model.prompt(pa.array(rows, pa.list_(pa.int32())), CPU))
-    order = torch.arange(len(rows)).flip(0)
-    log_probs, state = model.step(state, last)
-    for following in told:
-        for row, ids in enumerate(rows):
-            hidden, _ = model.hidden(torch.tensor([[EOS, *ids]]), None)
-            want = model.project(hidden[0, -1]).log_softmax(-1)
-            torch.testing.assert_close(log_probs[row], want, atol=1e-5, rtol=1e-4)
-        rows = [[*ids, int(i)] for ids, i in zip(rows, following, strict=True)]
-        rows, following = [rows[i] for i in order], following[order]
-        log_probs, state = model.step(model.reorder(state, order), following)
 
 
 @pytest.mark.parametrize("name", [*LANGUAGE_MODELS, *TRANSLATORS])

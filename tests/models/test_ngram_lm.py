@@ -232,30 +232,6 @@ def test_no_small_change_of_chosen_discounts_lowers_the_validation_loss(
                 assert loss(other) > least - 1e-5
 
 
-@pytest.mark.parametrize("across_rows", [True, False])
-@pytest.mark.parametrize("order", [1, 2, 4])
-def test_steps_of_a_search_give_the_probabilities_of_the_stream(
-    order: int, across_rows: bool
-) -> None:
-    rows = [[4, 5, 6], [4, 4, 7], [5], [], [6, 4, 5, 6]]
-    model = fitted(rows, [[4]], order=order, across_rows=across_rows)
-    prompts = [[], [4, 5], [6, 4, 5, 6, 4]]
-    ids = pa.array(prompts, pa.list_(pa.int32()))
-    state, last = model.begin(language_model.prompt(ids, CPU))
-    assert last.tolist() == [EOS, 5, 4]
-
-    following = [[4, EOS, 5], [6, 4, 4], [5, EOS, 7]]
-    for step in range(3):
-        log_probs, state = model.step(state, last)
-        assert log_probs.dtype == torch.float32
-        last = torch.tensor([row[step] for row in following])
-        for row, prompt in enumerate(prompts):
-            read = [EOS, *prompt, *following[row][: step + 1]]
-            expected = model.log_probs(torch.tensor(read))[-1]
-            assert float(log_probs[row, last[row]]) == pytest.approx(float(expected), rel=1e-6)
-    assert model.reorder(state, torch.tensor([2, 0, 0])).shape == (3, order - 1)
-
-
 def test_a_saved_model_is_the_same_model(tmp_path: Path) -> None:
     block = {"order": 3, "smoothing": "modified_kneser_ney", "discounts": "validation"}
     block |= {"across_rows": False, "adaptive": False}

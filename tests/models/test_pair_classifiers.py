@@ -99,20 +99,6 @@ def config(**changes: Any) -> pairs.Config:
     return pairs.Config(**(values | changes))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@torch.inference_mode()
-def test_padding_and_batch_mates_change_no_logit(family: str) -> None:
-    model = built(family)
-    for first, second in (([5, EOS], [6, EOS]), ([5, 6, 7, 8, EOS], [4, 9, EOS])):
-        alone = model.classify_pair(prompt(first), prompt(second))[0]
-        for premise, hypothesis in (
-            (prompt(first, width=17), prompt(second, width=9)),
-            (prompt(first, [9] * 12, [4]), prompt(second, [5, EOS], [6] * 14)),
-        ):
-            found = model.classify_pair(premise, hypothesis)[0]
-            torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-5)
-
-
 def test_decomposable_attention_is_its_formulas_word_by_word() -> None:
     """Equations 1 to 6 of Parikh et al. 2016, by loops over words and over pairs of words."""
     model = randomised(built("decomposable_attention"))

@@ -203,17 +203,6 @@ def test_the_learned_width_has_the_lowest_error_of_a_grid(start: float) -> None:
     assert error(float(model.width)) <= lowest * (1 + 1e-3)
 
 
-def test_a_saved_kernel_regression_predicts_the_same(tmp_path: Path) -> None:
-    train = table(noise(20).reshape(20, 1), noise(20, 2))
-    model = fitted("nadaraya_watson", KERNEL, train)
-    tensors = checkpoint.unique_tensors(model)
-    copy = build("nadaraya_watson", KERNEL)
-    checkpoint.resize_buffers(copy, tensors)
-    checkpoint.copy_weights(copy, tensors, "x")
-    inputs_BL = torch.from_numpy(noise(4, 5)[:, None]).float()
-    assert torch.equal(model.forecast(inputs_BL), copy.forecast(inputs_BL))
-
-
 @pytest.mark.parametrize(
     ("family", "block"), [("lag_mlp", MLP), ("recurrent_ar", GRU)], ids=lambda value: str(value)[:8]
 )

@@ -1,11 +1,9 @@
 """The translation memory: brute-force search for the nearest source, the formula of its
 distribution, and searches that find its target."""
 
-import dataclasses
 import itertools
 import math
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +13,7 @@ from decoding_models import beam_config, noise, rules, run_greedy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.contracts import BOS, EOS, PAD, UNK, Decodable, Fitted, Prompt, Sizes
+from pipeline.contracts import BOS, EOS, PAD, Prompt, Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.decoding import beam
@@ -171,25 +169,6 @@ def test_likelihoods_follow_the_formula(target: list[int], padding: int) -> None
         assert float(total) == pytest.approx(expected_log_prob(model, target, memory), abs=1e-4)
 
 
-@settings(max_examples=40)
-@given(target=st.lists(st.sampled_from([UNK, 4, 5, 6]), max_size=5))
-@torch.inference_mode()
-def test_steps_are_the_teacher_forced_distributions_and_sum_to_one(target: list[int]) -> None:
-    model = memory_of(SENTENCES, TARGETS)
-    prompt = prompt_of(*SENTENCES)
-    state, last = model.begin(prompt)
-    fed = torch.tensor([[BOS, *target]] * 4)
-    taught_BTV = torch.stack([model.project(rows) for rows in model.hidden(prompt, fed)])
-    for position in range(len(target) + 1):
-        log_probs, state = model.step(state, last)
-        torch.testing.assert_close(log_probs, taught_BTV[:, position])
-        torch.testing.assert_close(log_probs.exp().sum(1), torch.ones(4))
-        if position < len(target):
-            last = torch.full((4,), target[position])
-            rows = torch.tensor([3, 1, 0, 2])
-            state, taught_BTV = model.reorder(state, rows), taught_BTV[rows]
-
-
 def test_validation_loss_is_that_of_the_task() -> None:
     model = built()
     valid = pairs([[4, 5, 6], [8, 7], [5, 5, 7]], [[4, 5], [5, 6], [6, 4]])
@@ -214,17 +193,6 @@ def test_the_share_of_a_mixture_is_where_its_likelihood_is_highest() -> None:
     assert log_likelihood(share) > max(log_likelihood(share - 0.01), log_likelihood(share + 0.01))
     assert mixture_share(first_N, first_N * 0.5) == 0.0
     assert mixture_share(first_N, first_N * 2) == pytest.approx(1, abs=1e-5)
-
-
-@pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_a_saved_memory_answers_the_same(similarity: str, tmp_path: Path) -> None:
-    model = memory_of(SENTENCES, TARGETS, similarity=similarity)
-    assert isinstance(model, Fitted)
-    run = {"family": "translation_memory", "model": {"similarity": similarity}}
-    checkpoint.write_model(tmp_path, model, {"run": run, "sizes": dataclasses.asdict(SIZES)})
-    loaded: Decodable[Any] = checkpoint.load_model(tmp_path, CPU)  # type: ignore[assignment]
-    prompt = prompt_of([4, 6], [7, 7, 8])
-    assert run_greedy(loaded, prompt, 8) == run_greedy(model, prompt, 8)
 
 
 def test_settings_and_corpora_that_make_no_memory_are_refused() -> None:

@@ -16,8 +16,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cli import trained_run, translate
-from pipeline.cli.input_text import Line
 from pipeline.contracts import EOS, Sizes
 from pipeline.core import params, tables
 from pipeline.core.errors import UserError
@@ -432,31 +430,26 @@ def test_prefix_that_cannot_be_encoded_is_refused(project: Path) -> None:
         session(project, "transformer").translate(["a dog"], prefixes=["le " * 9])
 
 
-def test_two_runs_together_answer_as_an_ensemble(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_runs_together_answer_as_an_ensemble(project: Path, seqline, tmp_path: Path) -> None:
     (project / "dvc.yaml").write_bytes((Path(__file__).parents[2] / "dvc.yaml").read_bytes())
+    (project / "presets").mkdir(exist_ok=True)
     texts = sentences(WORDS["source"], 5, 4)
     one, other = (session(project, name) for name in TRANSLATORS)
     mixed = [best[0] for best in one.ensemble([other]).translate(texts)]
     for text, answer, apart in zip(texts, mixed, one.ensemble([one]).translate(texts), strict=True):
         assert apart[0].text == one.translate([text])[0][0].text
         assert answer.log_prob < 0
-    lines = [Line(number, text, None) for number, text in enumerate(texts, 1)]
-    translate.translate(trained_run.open_ensemble(project, TRANSLATORS), lines, None, None, None)
-    assert capsys.readouterr().out.splitlines() == [answer.text for answer in mixed]
-    with pytest.raises(UserError, match=r"^run: got ensemble; expected a model with attention"):
-        translate.translate(
-            trained_run.open_ensemble(project, TRANSLATORS),
-            lines[:1],
-            None,
-            None,
-            project / "a.png",
-        )
-    with pytest.raises(
-        UserError, match=r"^--run recurrent_lm: .* data/vocab/story; expected data/vocab/pairs"
-    ):
-        trained_run.open_ensemble(project, ["transformer", "recurrent_lm"])
+
+    both = [word for name in TRANSLATORS for word in ("--run", name)]
+    (tmp_path / "texts").write_text("\n".join(texts))
+    said = seqline(project, "translate", *both, "--file", str(tmp_path / "texts"))
+    assert said == (0, "".join(f"{answer.text}\n" for answer in mixed), "")
+    said = seqline(project, "translate", *both, texts[0], "--heatmap", "a.png")
+    assert said.err.startswith("seqline: run: got ensemble; expected a model with attention")
+    said = seqline(project, "translate", "a", "--run", "transformer", "--run", "recurrent_lm")
+    assert said.status == 2
+    line = "seqline: --run recurrent_lm: got the vocabulary data/vocab/story; expected data/vocab/"
+    assert said.err.startswith(f"{line}pairs, as run transformer has.")
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)

@@ -61,7 +61,7 @@ def test_dependencies_and_volumes_are_defined() -> None:
 def test_the_schedule_s_command_is_valid() -> None:
     program, *words = SERVICES["pipeline"]["command"]
     assert program == "seqline"
-    arguments = cli._parser().parse_args(words)
+    arguments = cli.make_parser().parse_args(words)
     assert (arguments.command, arguments.cron) == ("schedule", "0 3 * * *")
 
 

@@ -23,12 +23,14 @@ from pipeline import tracking
 from pipeline.core.errors import UserError
 from pipeline.serving import mlflow_ui
 from pipeline.tracking import mlflow_store
+from pipeline.tracking.pages import CURVES, SCORES
 
 TOP = Path(__file__).parents[2]
 DRAWN = (
     "document.querySelector('.js-plotly-plot image') || [...document.images].some(image => "
     "image.naturalWidth === 200)"
 )
+HEADER = "//*[contains(@class, 'ag-header')]//*[text()='{}']"
 UI = (
     "import sys; from pathlib import Path; from pipeline.serving import mlflow_ui; "
     "mlflow_ui.ui(Path(sys.argv[1]), int(sys.argv[2]))"
@@ -103,6 +105,13 @@ def test_mlflow_pages_show_all_results_of_a_moved_project(
 
     look(pages[1], "seqline/language_model")
     look(f"{home}/runs", "lstm", "transformer")
+    # The first columns of the view are the scores.
+    look(f"{home}/runs?viewStateShareKey={SCORES}", "Run Name", "score", "seeds", "4.25")
+    columns = ("Duration", "score", "seeds", "corpus", "family")
+    headers = [browser.find_element(By.XPATH, HEADER.format(column)) for column in columns]
+    places = [header.location["x"] for header in headers]
+    assert places == sorted(places)
+    look(f"{home}/runs?viewStateShareKey={CURVES}&compareRunsMode=CHART", "Group: lstm")
     look(f"{home}/runs/{run.run_id}", "test/perplexity", "4.25", "model.hidden", "data/encoded/toy")
     look(f"{home}/runs/{run.run_id}/model-metrics", "lstm (train/loss)", "lstm (test/perplexity)")
     assert WebDriverWait(browser, HANG_SECONDS).until(

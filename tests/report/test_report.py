@@ -10,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from stage_runs import run_evaluate
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.report import attention, document, page, results, style
+from pipeline.report import attention, document, page, results, style, summary
 from pipeline.report.document import Heading, Paragraph, Table, Verbatim
 
 ROOT = Path(__file__).parents[2]
@@ -238,14 +239,36 @@ def test_settings_with_several_seeds_are_tested(seeded: Path) -> None:
 
 
 def test_summary_has_each_settings_score_for_dvc_metrics(seeded: Path) -> None:
-    summary = json.loads((seeded / "reports/summary.json").read_text())
+    scores = json.loads((seeded / "reports/summary.json").read_text())
     values = [metrics(seeded, name)["perplexity"]["score"] for name in ("rnn-2", "rnn", "rnn-3")]
-    assert summary["story"]["rnn"] == {
-        "perplexity": pytest.approx(np.mean(values), abs=1e-6),
-        "deviation": pytest.approx(np.std(values, ddof=1), abs=1e-6),
-        "seeds": 3,
-    }
-    assert summary["story"]["lstm"].keys() == {"perplexity", "seeds"}
+    assert scores["rnn.perplexity"] == pytest.approx(np.mean(values), abs=1e-6)
+    assert scores["rnn.deviation"] == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+    assert "lstm.perplexity" in scores
+    assert "lstm.deviation" not in scores, "it has one seed"
+
+
+def test_summary_has_all_scores_before_the_deviations(seeded: Path) -> None:
+    """`dvc exp show` cuts off the last columns."""
+    names = list(json.loads((seeded / "reports/summary.json").read_text()))
+    are_deviations = [name.endswith(".deviation") for name in names]
+    assert are_deviations == sorted(are_deviations)
+    assert any(are_deviations)
+
+
+def test_summary_names_the_corpora_of_a_setting_on_several() -> None:
+    def group(corpus: str, *settings: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            task=SimpleNamespace(main="bleu"),
+            split="valid",
+            corpus=corpus,
+            fold_of=None,
+            settings=[SimpleNamespace(name=name, values=lambda key: [1.0]) for name in settings],
+        )
+
+    content = summary.to_json([group("de", "small", "big"), group("fr", "small")], [])
+    assert json.loads(content) == dict.fromkeys(
+        ("de.small.valid_bleu", "big.valid_bleu", "fr.small.valid_bleu"), 1.0
+    )
 
 
 def test_every_row_of_every_table_has_as_many_cells_as_its_header(reported: Path) -> None:

@@ -27,10 +27,10 @@ if not (ROOT / "params.yaml").read_bytes().startswith(presets.DEFAULT_TITLE):
 SUMMARY = "reports/summary.json"
 
 
-def score(corpus: str, setting: str, key: str) -> float:
-    """The mean over the setting's seeds."""
+def score(name: str) -> float:
+    """The mean over the setting's seeds of a score, such as `lstm.perplexity`."""
     summary = json.loads((ROOT / SUMMARY).read_text(encoding="utf-8"))
-    return float(summary[corpus][setting][key])
+    return float(summary[name])
 
 
 def column(section: str, title: str) -> dict[str, float]:
@@ -91,7 +91,7 @@ def test_dependency_hashes_match_outputs_of_earlier_stages(stages: dict[str, Any
 
 def test_the_default_translators_that_look_at_the_source_have_bleu_90() -> None:
     for setting in ("attention", "transformer"):
-        assert score("toy_en_fr", setting, "bleu") >= 90, setting
+        assert score(f"{setting}.bleu") >= 90, setting
 
 
 def test_on_long_sentences_attention_is_20_bleu_ahead_of_a_single_vector() -> None:
@@ -101,12 +101,12 @@ def test_on_long_sentences_attention_is_20_bleu_ahead_of_a_single_vector() -> No
 
 def test_the_lstm_s_perplexity_is_within_15_per_cent_of_the_lowest_reachable() -> None:
     lowest = column("Language models on toy_story", "lowest reachable")["lstm"]
-    assert lowest < score("toy_story", "lstm", "perplexity") <= 1.15 * lowest
+    assert lowest < score("lstm.perplexity") <= 1.15 * lowest
 
 
 def test_every_family_of_classifier_beats_the_baselines() -> None:
     """A bag of words, and n-grams."""
     for setting in ("birnn", "text_cnn", "transformer_classifier", "bert_sentiment"):
         for baseline in ("mlp", "naive_bayes", "nbsvm"):
-            ahead = score("toy_reviews", setting, "accuracy")
-            assert ahead > score("toy_reviews", baseline, "accuracy"), (setting, baseline)
+            ahead = score(f"{setting}.accuracy")
+            assert ahead > score(f"{baseline}.accuracy"), (setting, baseline)

@@ -18,11 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import default_params
 import mlflow
 import pandas as pd
 import pytest
-import stage_runs
+import trained_project
 import yaml
 from mlflow.exceptions import MlflowException
 from tracking_project import HANG_SECONDS, Server
@@ -33,8 +32,6 @@ from pipeline.core.errors import UserError
 from pipeline.tracking import describe, mlflow_store, registry
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = ("seq2seq", "mlp", "rnn", "bidirectional", "skip_gram", "bert")
-SIZES = {"train": 200, "valid": 40, "test": 40, "test_long": 10}
 NAMES = {
     "seq2seq": "translation-toy_en_fr",
     "mlp": "classification-toy_reviews",
@@ -50,63 +47,12 @@ SERVE = (
 )
 
 
-def small() -> dict[str, Any]:
-    """A run of every task, all as small as they can be."""
-    content = default_params.load()
-    content["evaluation"]["bootstrap"], content["compute"]["device"] = 50, "cpu"
-    content["runs"] = {name: content["runs"][name] for name in RUNS}
-    content["runs"]["bert"]["corpus"] = "toy_story"
-    content["runs"]["bert"]["model"] |= {"heads": 2}
-    for run in content["runs"].values():
-        run["training"]["max_epochs"] = 1
-        run["model"] |= {
-            key: 16
-            for key in ("embedding", "hidden", "width", "feed_forward")
-            if key in run["model"]
-        }
-        if run["search"] is not None:
-            run["search"]["max_length"] = 8
-    content["corpora"] = {
-        name: content["corpora"][name] for name in ("toy_en_fr", "toy_reviews", "toy_story")
-    }
-    for corpus in content["corpora"].values():
-        sizes = corpus["source"]["builtin"]["sizes"]
-        corpus["source"]["builtin"]["sizes"] = {split: SIZES[split] for split in sizes}
-    return content
-
-
-def done(root: Path, *runs: str) -> None:
-    """Train, ask and judge the runs, and let DVC take what the DAG then holds, as `dvc repro` would
-    have."""
-    for run in runs:
-        for stage in ("train", "predict", "evaluate"):
-            stage_runs.run(root, stage, run)
-    stage_runs.run(root, "report")
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "commit", "--force", "--quiet"], cwd=root, check=True
-    )
-
-
 @pytest.fixture(scope="module")
 def registered_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project where all of it has run and is registered."""
-    root = tmp_path_factory.mktemp("serving") / "project"
-    root.mkdir()
-    for name in ("pipeline", "stages", "presets", ".dvc"):
-        shutil.copytree(
-            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp")
-        )
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, root)
-    default_params.write(root, small())
-    for folder in ("data", "reports"):
-        (root / folder).mkdir()
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    for corpus in ("toy_en_fr", "toy_reviews", "toy_story"):
-        for stage in ("download", "tokenize", "vocab", "encode"):
-            stage_runs.run(root, stage, corpus)
-    stage_runs.run(root, "scratch")
-    done(root, *RUNS)
+    root = trained_project.build(
+        tmp_path_factory.mktemp("serving") / "project", trained_project.small()
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         said = tracking.sync(root)
@@ -239,9 +185,11 @@ def test_seqline_serves_a_classifier_from_any_folder_until_ctrl_c(
         assert status == 200
         assert [row["label"] for row in found["predictions"]] == [sample["text"] for sample in want]
         assert all(0.5 <= row["probability"] <= 1 for row in found["predictions"])
+        _, unknown = post(address, {"inputs": ["The zyzzy .", "the"]})
+        assert [row["unknown_words"] for row in unknown["predictions"]] == [["zyzzy"], []]
         assert post(address, {"inputs": [" \u200b "]}) == (
             200,
-            {"predictions": [{"label": "", "probability": 0.0}]},
+            {"predictions": [{"label": "", "probability": 0.0, "unknown_words": []}]},
         )
         status, refused = post(address, {"inputs": ["so good .", None]})
         assert (status, refused["message"]) == (400, "inputs[1]: got null; expected a text.")
@@ -332,10 +280,60 @@ def test_a_loaded_version_gives_no_more_answers_than_its_limit(
         answers(["the cat sleeps ."], {"n_best": n_best})
 
 
+@pytest.mark.parametrize("run", trained_project.RUNS)
+def test_mlflow_refuses_params_with_unknown_names(run: str, project: Path) -> None:
+    answers = loaded(f"{NAMES[run]}/1")
+    line = r"^params: got the unknown name 'nbest'; expected (one of|no params)"
+    with pytest.raises(MlflowException, match=line):
+        answers(["the ___ ."], {"nbest": 3})
+    assert len(answers(["the ___ ."])) == 1
+
+
+def test_other_models_of_mlflow_still_ignore_unknown_params(project: Path, tmp_path: Path) -> None:
+    loaded(f"{NAMES['mlp']}/1")
+    (tmp_path / "model.py").write_text(
+        "import mlflow\nclass Plain(mlflow.pyfunc.PythonModel):\n"
+        "    def predict(self, context, model_input, params=None):\n        return [1]\n"
+        "mlflow.models.set_model(Plain())\n"
+    )
+    mlflow.pyfunc.save_model(tmp_path / "saved", python_model=str(tmp_path / "model.py"))
+    model = mlflow.pyfunc.load_model(str(tmp_path / "saved"))
+    assert model.predict(["a"], {"nbest": 3}) == [1]
+
+
+def test_best_version_is_served_until_there_is_a_champion(
+    project: Path, tmp_path: Path, seqline
+) -> None:
+    name = NAMES["mlp"]
+    program = (
+        f"import sys; sys.argv = ['seqline', 'serve', {name!r}, '--port', sys.argv[2]]; "
+        "from pipeline import cli; cli.main()"
+    )
+    text = "THE ."
+    want = seqline(project, "classify", text, "--run", "mlp").out
+    with serving([sys.executable, "-c", program, "--port"], project) as address:
+        status, found = post(address, {"inputs": [text]})
+        assert (status, found["predictions"][0]["label"]) == (200, want.split()[1])
+    said = seqline(project, "classify", text, "--run", "@champion")
+    assert (said.status, "expected one that it has, and it has none" in said.err) == (2, True)
+
+    version = registry.version_of_run(project, "mlp")
+    registry.promote(project, version, {"by": "hand"})
+    said = seqline(project, "classify", text)
+    assert (said.status, said.out) == (0, want)
+    assert said.err == (
+        f"seqline: answers by mlp, the champion of {name} (version {version.version})\n"
+    )
+    for champion in ("@champion", f"{name}@champion"):
+        assert seqline(project, "classify", text, "--run", champion) == (0, want, "")
+    rows = map(json.loads, seqline(project, "runs", "--json").out.splitlines())
+    assert {row["run"]: row["champion"] for row in rows if row["champion"]}["mlp"] == 1
+
+
 BLANK_TEXTS = ("", " ", "\u200b", "\u00a0\t", "\ufeff", "\x00\x1b")
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", trained_project.RUNS)
 def test_blank_text_has_blank_prediction_and_does_not_affect_others(
     run: str, project: Path
 ) -> None:
@@ -351,7 +349,8 @@ def test_blank_text_has_blank_prediction_and_does_not_affect_others(
     # which draws anew for each text
     for row in mixed[:1] if run == "rnn" else (mixed[0], mixed[-1]):
         for key, value in alone.items():
-            assert row[key] == value or key == "row" or row[key] == pytest.approx(value, abs=1e-4)
+            same = row[key] == value or key in ("row", "unknown_words")
+            assert same or row[key] == pytest.approx(value, abs=1e-4)
 
 
 def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -365,7 +364,8 @@ def test_translate_answers_readable_lines_and_blank_ones_with_blanks(
     good = "the cat sleeps .\nthe king sees a tree .\n"
     piped(monkeypatch, good.encode())
     want = seqline(project, "translate", "--run", "seq2seq")
-    assert (want.status, want.err, want.out.count("\n")) == (0, "", 2)
+    assert (want.status, want.out.count("\n")) == (0, 2)
+    unknown = want.err.replace(" of 2 lines", " of 5 lines")
     first, second = want.out.splitlines()
 
     lines = [
@@ -381,19 +381,20 @@ def test_translate_answers_readable_lines_and_blank_ones_with_blanks(
     line = (
         "standard input: got byte 0xe9, line 4; expected UTF-8. Convert it, for example with iconv."
     )
-    assert (result.status, result.err) == (2, f"seqline: {line}\n")
+    assert (result.status, result.err) == (2, f"{unknown}seqline: {line}\n")
 
     piped(monkeypatch, b"\n".join(lines))
     several = seqline(project, "translate", "--run", "seq2seq", "--n-best", "2")
-    assert [bool(row) for row in several.out.split("\n")] == [True] * 2 + [False] * 6 + [
-        True
-    ] * 2 + [False]
+    rows = [row.split(" ||| ") for row in several.out.splitlines()]
+    assert [row[0] for row in rows] == ["0", "0", "1", "2", "3", "4", "4"]
+    assert [rows[number][1] for number in (0, 2, 3, 4, 5)] == [first, "", "", "", second]
+    assert [row[3] for row in rows[2:5]] == ["0.0000", "0.0000", "-inf"]
 
 
 def test_classify_answers_every_line_and_names_the_blank_ones(
     project: Path, monkeypatch, seqline
 ) -> None:
-    piped(monkeypatch, b"so good .\n\nso bad .\n\xe2\x80\x8b\n")
+    piped(monkeypatch, b"the .\n\nthe the .\n\xe2\x80\x8b\n")
     result = seqline(project, "classify", "--run", "mlp")
     assert result.status == 0
     assert [bool(line) for line in result.out.split("\n")] == [True, False, True, False, False]
@@ -417,7 +418,7 @@ def test_a_version_says_the_same_after_the_run_was_trained_anew(project: Path) -
     content = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     content["runs"]["mlp"]["seed"] = 2
     (project / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    done(project, "mlp")
+    trained_project.evaluate(project, "mlp")
     assert registry.version_of_run(project, "mlp").version == 2
     assert loaded(f"{NAMES['mlp']}/1")(["so good ."]) == before
     assert loaded(f"{NAMES['mlp']}/2")(["so good ."]) != before

@@ -17,7 +17,8 @@ from pipeline.cli import validate_params
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.inference import Session
-from pipeline.predictions import TrainedRun, open_classifier
+from pipeline.predictions import TrainedRun
+from pipeline.predictor import open_classifier
 
 ROOT = Path(__file__).resolve().parents[2]
 NBSVM = {
@@ -215,6 +216,7 @@ def test_check_refuses_in_one_line(changes: dict[str, Any], line: str, tmp_path:
         run, key = dotted.split(".")
         content["runs"][run][key] = value
     default_params.write(tmp_path, content)
+    shutil.copy(ROOT / "flow.yaml", tmp_path)
     with pytest.raises(UserError) as error:
         validate_params.check(tmp_path / "params.yaml")
     assert str(error.value).startswith(line)

@@ -21,6 +21,7 @@ from pipeline.cli import validate_params
 from pipeline.core import tables
 from pipeline.core.errors import UserError, exit_with
 from pipeline.core.images import decode_png, encode_png
+from pipeline.predictor import load_predictor
 from pipeline.promotion import retokenize
 from pipeline.scoring import tasks
 from pipeline.text.encode import describe
@@ -229,7 +230,7 @@ def predictor(project: Path) -> predictions.Predictor:
     run = predictions.TrainedRun(
         project / "data/models/swin", project / "data/vocab/toy_pictures", None, "cpu"
     )
-    return predictions.load_predictor("image_classification", run)
+    return load_predictor("image_classification", run)
 
 
 def test_a_served_version_labels_pictures_in_base64(predictor, project: Path) -> None:

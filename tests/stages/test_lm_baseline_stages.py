@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import default_params
+import pyarrow as pa
 import pytest
 import stage_runs
 from long_cases import mostly_long
@@ -161,7 +162,11 @@ def test_the_benchmark_refuses_runs_of_different_vocabularies(
     content["corpora"]["other"] = content["corpora"]["toy_story"]
     content["runs"]["foreign"] = content["runs"]["ngram"] | {"corpus": "other"}
     default_params.write(root, content)
-    shutil.copytree(root / "data/vocab/toy_story", root / "data/vocab/other")
+    other = shutil.copytree(root / "data/vocab/toy_story", root / "data/vocab/other")
+    words = tables.read(other / "text.parquet", tables.VOCAB)
+    tokens = [*words["token"].to_pylist()[:-1], "zzz"]
+    words = words.set_column(0, "token", pa.array(tokens))
+    tables.write(other / "text.parquet", words)
     folder = shutil.copytree(root / "data/models/ngram", root / "data/models/foreign")
     facts = json.loads((folder / "config.json").read_text())
     facts["run"]["corpus"] = "other"
@@ -238,6 +243,7 @@ def test_check_refuses_in_one_line(changes: dict[str, Any], line: str, tmp_path:
         run, key = dotted.split(".")
         content["runs"][run][key] = value
     default_params.write(tmp_path, content)
+    shutil.copy(ROOT / "flow.yaml", tmp_path)
     with pytest.raises(UserError) as error:
         validate_params.check(tmp_path / "params.yaml")
     assert str(error.value).startswith(line)

@@ -18,7 +18,8 @@ from sklearn import metrics as sklearn
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError, exit_with
-from pipeline.predictions import TrainedRun, load_predictor
+from pipeline.predictions import TrainedRun
+from pipeline.predictor import load_predictor
 from pipeline.promotion import retokenize
 from pipeline.scoring.tasks import pair_classification as scoring
 from pipeline.text.encode import describe
@@ -217,7 +218,7 @@ def test_served_pairs_have_labels_and_probabilities(project: Path) -> None:
     model, vocab = project / "data/models/bayes", project / "data/vocab/toy_inference"
     predictor = load_predictor("pair_classification", TrainedRun(model, vocab, None, "cpu"))
     rows = predictor(["the dog .\tthe cat .", ""], {})
-    assert rows[1] == {"label": "", "probability": 0.0}
+    assert rows[1] == {"label": "", "probability": 0.0, "unknown_words": []}
     assert 1 / 3 < rows[0]["probability"] < 1
     with pytest.raises(UserError, match=r"^text: got alone; expected a premise"):
         predictor(["alone"], {})

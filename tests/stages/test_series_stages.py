@@ -12,7 +12,8 @@ import stage_runs
 import yaml
 
 from pipeline.core.errors import UserError
-from pipeline.predictions import TrainedRun, load_predictor
+from pipeline.predictions import TrainedRun
+from pipeline.predictor import load_predictor
 from pipeline.promotion import retokenize
 from pipeline.text.encode import describe
 from stages import encode

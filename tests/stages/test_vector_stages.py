@@ -13,7 +13,8 @@ import yaml
 from pipeline.cli import validate_params
 from pipeline.core import tables
 from pipeline.core.errors import UserError
-from pipeline.predictions import TrainedRun, load_predictor
+from pipeline.predictions import TrainedRun
+from pipeline.predictor import load_predictor
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ("ppmi_svd", "subword", "glove")
@@ -79,6 +80,7 @@ def test_only_subword_vectors_have_neighbours_of_a_word_that_nobody_has_read(
 def test_check_refuses_an_objective_of_another_family(tmp_path: Path) -> None:
     content = settings()
     content["runs"]["glove"]["objective"] = content["runs"]["subword"]["objective"]
+    shutil.copy(ROOT / "flow.yaml", tmp_path)
     with pytest.raises(UserError) as error:
         validate_params.check(write(tmp_path, content))
     assert str(error.value) == (

@@ -1,6 +1,7 @@
 """Corpora without text: the stages copy their rows, and refuse settings of texts."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,7 @@ def test_check_refuses_text_settings_where_there_is_no_text_and_their_absence_el
     content = yaml.safe_load((tmp_path / "params.yaml").read_text(encoding="utf-8"))
     content["corpora"][corpus][key] = value
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    shutil.copy(ROOT / "flow.yaml", tmp_path)
     with pytest.raises(UserError) as error:
         validate_params.check(tmp_path / "params.yaml")
     assert str(error.value) == line

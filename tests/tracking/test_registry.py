@@ -512,7 +512,7 @@ def test_dead_server_is_reported_in_one_line(
         (("serve", "story"), f"model: got story; expected one of {REVIEWS}, {STORY}."),
         (
             ("serve", STORY),
-            f"{STORY}: got the alias champion; expected one that it has, and it has none. Promote",
+            "the metrics of lstm: got no task; expected the metrics of an evaluated run. Run ",
         ),
         (("serve", f"{STORY}/x"), f"{STORY}/x: got version x; expected a number."),
         (("serve", f"{STORY}/9"), f"{STORY}: got version 9; expected one of 1, 2."),

@@ -103,22 +103,19 @@ def test_settings_whose_keys_have_dots_stay_apart() -> None:
     assert describe.flatten_texts({"a": {"b": True}, "c": "d"}) == {"a.b": "true", "c": "d"}
 
 
-def test_sync_records_every_label_s_figures(project: Path) -> None:
-    f1 = {label: float(number) for number, label in enumerate(LABELS)}
+def test_sync_records_scores_of_any_names_apart(project: Path) -> None:
+    expected = {label: float(number) for number, label in enumerate(LABELS)}
     scores = {
-        "test": {
-            "labels": {label: {"f1": value} for label, value in f1.items()},
-            "confusion": {"a/b": {"c": 1}, "a": {"b/c": 2}},
-        }
+        "test": {label: {"score": value} for label, value in expected.items()},
+        "confusion/a": {"b": {"score": 1}},
+        "confusion": {"a/b": {"score": 2}},
     }
     (project / "reports/metrics/lstm.json").write_text(json.dumps(scores), encoding="utf-8")
     tracking.sync(project)
     [run] = all_runs(mlflow_store.connect(project))
-    recorded = {
-        name: value for name, value in run.data.metrics.items() if name.startswith("test/labels/")
-    }
-    assert sorted(recorded.values()) == sorted(f1.values())
-    assert len([name for name in run.data.metrics if name.startswith("test/confusion/")]) == 2
+    recorded = {name: value for name, value in run.data.metrics.items() if name.startswith("test/")}
+    assert sorted(recorded.values()) == sorted(expected.values())
+    assert len([name for name in run.data.metrics if name.startswith("confusion")]) == 2
     assert "recorded" not in tracking.sync(project)
 
 

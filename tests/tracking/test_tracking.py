@@ -37,9 +37,23 @@ from tracking_project import (
 from pipeline import tracking
 from pipeline.core.errors import UserError
 from pipeline.serving import mlflow_ui
-from pipeline.tracking import describe, follower, live_log, mlflow_store, run_lock, run_outputs
+from pipeline.tracking import (
+    artifacts,
+    describe,
+    follower,
+    live_log,
+    mlflow_store,
+    run_lock,
+    run_outputs,
+    sender,
+    spools,
+)
 
 __all__ = ["empty_store", "project", "stalling"]  # fixtures
+
+
+def artifact(root: Path, run: Any, name: str) -> Path:
+    return artifacts._local_path(root, f"{run.info.artifact_uri}/{name}")
 
 
 @pytest.mark.long
@@ -55,10 +69,7 @@ def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow
         assert run.info.status == "RUNNING"
         assert run.data.params["model.hidden"] == "8"
         assert run.data.params["corpus_settings.text.level"] == "word"
-        assert (
-            run.data.tags.items()
-            >= {"device": "cpu", "family": "recurrent_lm", "seqline.recorded": "live"}.items()
-        )
+        assert run.data.tags.items() >= {"device": "cpu", "family": "recurrent_lm"}.items()
         assert [given.dataset.digest for given in run.inputs.dataset_inputs] == [f"{1:032x}.dir"]
         assert "mlflow" not in Path(f"/proc/{training.pid}/maps").read_text()
     finally:
@@ -126,14 +137,21 @@ def test_sync_records_a_restored_run_once_with_all_that_dvc_holds_of_it(project:
     client = mlflow_store.connect(project)
     [run] = all_runs(client)
     assert run.info.status == "FINISHED"
-    assert run.data.tags["seqline.recorded"] == "restored"
-    assert run.data.tags["test/bleu/signature"] == "nrefs:1|tok:13a"
-    assert run.data.tags["dvc.deps/pipeline/models/recurrent_lm.py"] == f"{3:032x}"
-    assert run.data.tags["search.method"] == "sampling"
-    assert (
-        run.data.metrics.items()
-        >= {"test/perplexity": 4.25, "test/bleu/score": 12.5, "valid/perplexity": 3.5}.items()
-    )
+    provenance = json.loads(artifact(project, run, "provenance.json").read_text())
+    assert provenance["signatures"] == {"test/bleu/signature": "nrefs:1|tok:13a"}
+    assert provenance["deps"]["pipeline/models/recurrent_lm.py"] == f"{3:032x}"
+    assert provenance["search"]["method"] == "sampling"
+    assert run.data.metrics == {
+        "score": 4.25,
+        "test/perplexity": 4.25,
+        "test/bleu": 12.5,
+        "train/loss": 1 / 40,
+        "valid/perplexity": 3.5,
+    }
+    assert run.data.tags["score"] == "perplexity 4.25 [4.00, 4.50]"
+    assert len([tag for tag in run.data.tags if not tag.startswith("mlflow.")]) <= 11
+    scores = json.loads(artifact(project, run, "scores.json").read_text())
+    assert scores["test"]["perplexity"] == {"score": 4.25, "low": 4.0, "high": 4.5}
     assert run.data.params["parameters"] == "321"
     assert curve(client, project) == list(range(1, 41))
     [score] = client.get_metric_history(run.info.run_id, "test/perplexity")
@@ -148,7 +166,7 @@ def test_sync_adds_only_values_missing_from_live_tracking(project: Path) -> None
     assert curve(client, project) == list(range(1, 26))
     assert "16 points" in tracking.sync(project)  # 26 to 40, and the validation
     assert curve(client, project) == list(range(1, 41))
-    assert all_runs(client)[0].data.tags["seqline.recorded"] == "live"
+    assert len(all_runs(client)) == 1
 
 
 @pytest.mark.parametrize(
@@ -192,7 +210,7 @@ def test_damaged_output_is_reported_in_one_line(
 
 def test_new_scores_of_the_same_model_replace_the_old_ones_in_its_run(project: Path) -> None:
     tracking.sync(project)
-    scores = {"test": {"perplexity": 4.0}}
+    scores = {"test": {"perplexity": {"score": 4.0}}}
     (project / "reports/metrics/lstm.json").write_text(json.dumps(scores), encoding="utf-8")
     assert "lstm: brought up to date (0 points" in tracking.sync(project)
     client = mlflow_store.connect(project)
@@ -283,7 +301,8 @@ def test_unreachable_server_does_not_delay_training_and_sync_backfills(
     finish(start_training(project, 40, 0.05, MLFLOW_TRACKING_URI=uri))
     # the training did not wait for it: it is at its first call still
     [follower] = followers(project)
-    assert "lstm: recorded (41 points" in tracking.sync(project)
+    assert "lstm: curves recorded" in tracking.sync(project)
+    assert curve(mlflow_store.connect(project), project) == list(range(1, 41))
     with suppress(ProcessLookupError):  # sync has the run now, which may have ended it
         os.kill(follower, signal.SIGKILL)
 
@@ -341,6 +360,9 @@ def test_the_follower_s_log_holds_no_password(capsys: pytest.CaptureFixture[str]
         def late(self) -> bool:
             return True
 
+        def returned(self) -> None:
+            pass
+
     with pytest.raises(TimeoutError):
         follower.retry(fail, Late(), mlflow_store.Failure)
     assert capsys.readouterr().out.endswith("OSError: no answer from 'postgresql://127.0.0.1/db'\n")
@@ -369,10 +391,11 @@ def test_restarted_server_has_full_curves_and_artifacts(
         [run] = all_runs(client)
         assert run.info.status == "FINISHED"
         assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
-            "comparison.md",
             "figures",
             "plots",
+            "provenance.json",
             "samples.json",
+            "scores.json",
         }
 
 
@@ -433,16 +456,16 @@ def test_a_damaged_spool_does_not_stop_the_training(
 ) -> None:
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
     monkeypatch.setattr(live_log, "_start_follower", lambda *_: None)
-    SPOOL_FAULTS[fault](tmp_path / live_log.NAME)
+    spool = spools.path_of(tmp_path, ("lstm", "d"))
+    spool.parent.mkdir(parents=True)
+    SPOOL_FAULTS[fault](spool)
     with tracking.live(run="lstm", digest="d", work=tmp_path, root=tmp_path) as log:
         log({"loss": 1.0}, 1)
     error = capsys.readouterr().err
     assert error == "" or (
         error.count("\n") == 1 and "tracking stopped, training continues" in error
     )
-    assert error or [
-        json.loads(line).get("step") for line in (tmp_path / live_log.NAME).open()
-    ] == [None, 1, None]
+    assert error or [json.loads(line).get("step") for line in spool.open()] == [None, None, 1, None]
 
 
 def _fail(error: BaseException) -> Callable[..., Any]:
@@ -481,16 +504,14 @@ def test_settings_and_figures_of_odd_types_do_not_stop_the_training(
         log({"loss": "no number"}, 1)  # type: ignore[dict-item]
         log({"loss": 1.0}, 2)
     assert capsys.readouterr().err.count("\n") == 1
-    assert (
-        json.loads((tmp_path / live_log.NAME).open().readline())["params"]["since"]
-        == "2026-01-01 00:00:00"
-    )
+    with spools.path_of(tmp_path, ("lstm", "d")).open() as spool:
+        assert json.loads(spool.readline())["params"]["since"] == "2026-01-01 00:00:00"
 
 
 def test_training_continues_without_stderr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
     monkeypatch.setattr(sys, "stderr", None)
-    (tmp_path / live_log.NAME).mkdir()
+    spools.path_of(tmp_path, ("lstm", "d")).mkdir(parents=True)
     with tracking.live(run="lstm", digest="d", work=tmp_path, root=tmp_path) as log:
         log({"loss": 1.0}, 1)
 
@@ -531,16 +552,6 @@ def test_follower_failure_is_reported_and_training_continues(project: Path) -> N
         training.kill()
 
 
-class Unwatched(follower.Watch):
-    """A training that is over; a real watch would end this very process before long."""
-
-    def __init__(self) -> None:
-        pass
-
-    def over(self) -> bool:
-        return True
-
-
 def test_damaged_lines_of_the_spool_are_passed_over(tmp_path: Path) -> None:
     good = b'{"step": 3, "at": 5, "metrics": {"train/loss": 0.5}}\n'
     bad = [
@@ -562,9 +573,8 @@ def test_damaged_lines_of_the_spool_are_passed_over(tmp_path: Path) -> None:
         b"".join([*bad, good, *worse, good.replace(b"3", b"4"), b'{"end": "FINISHED"}\n'])
     )
     with path.open("rb") as lines:
-        points = [
-            point for batch, _ in follower.read_batches(lines, Unwatched()) for point in batch
-        ]
+        batches = sender._read_batches(lines, sender.EndedTraining())
+        points = [point for batch in batches for point in batch]
     assert [(name, step) for name, _, _, step in points] == [("train/loss", 3), ("train/loss", 4)]
 
 
@@ -572,7 +582,7 @@ def test_a_half_written_line_is_read_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     path.write_bytes(b'{"a": 1}\n{"b"')
     with path.open("rb") as lines, path.open("ab") as writing:
-        assert list(follower.complete_lines(lines)) == [b'{"a": 1}\n']
+        assert list(sender._complete_lines(lines)) == [b'{"a": 1}\n']
         writing.write(b": 2}\n")
         writing.flush()
-        assert list(follower.complete_lines(lines)) == [b'{"b": 2}\n']
+        assert list(sender._complete_lines(lines)) == [b'{"b": 2}\n']

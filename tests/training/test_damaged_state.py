@@ -46,6 +46,7 @@ def replace_by_folder(path: Path) -> None:
 
 DAMAGES = [empty, truncate, flip, flip_head, Path.unlink, replace_by_folder]
 QUICK = [truncate, flip, Path.unlink]  # of `make test`
+SPOOLS = "spools"  # in the project's folder, which outlives the work folder
 FILES = [
     "state.safetensors",
     "best.safetensors",
@@ -53,7 +54,7 @@ FILES = [
     "train.arrow",
     "valid.arrow",
     "lock",
-    "metrics.jsonl",
+    SPOOLS,
 ]
 
 
@@ -131,17 +132,22 @@ def test_a_damaged_work_folder_changes_no_weight(
 ) -> None:
     root, weights = killed
     (work,) = (root / ".seqline/training").glob("rnn-*")
-    if not (work / name).exists():
+    spools = root / ".seqline/tracking/spools"
+    [target] = spools.iterdir() if name == SPOOLS else [work / name]
+    if not target.exists():
         pytest.skip("this training keeps other weights")
     shutil.copytree(work, root / "kept")
+    shutil.copytree(spools, root / "kept_spools")
     shutil.rmtree(root / "data/models/rnn", ignore_errors=True)
-    damage(work / name)
+    damage(target)
     try:
         resume(root)
         assert not work.exists(), "the work folder is cleared away"
     finally:
         shutil.rmtree(work, ignore_errors=True)
         (root / "kept").rename(work)
+        shutil.rmtree(spools)
+        (root / "kept_spools").rename(spools)
     out, error = capfd.readouterr()
     assert (root / "data/models/rnn/model.safetensors").read_bytes() == weights
     if name.endswith(".safetensors") and (name, damage) != ("state.safetensors", Path.unlink):

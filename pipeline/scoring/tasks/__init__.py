@@ -138,11 +138,12 @@ class Interface:
     """Interface of a task's versions, for MLflow's signature.
 
     `outputs`: MLflow's types of the output columns by name. `params`: types and defaults by name.
-    `example`: an input text."""
+    `example`: an input text. `command`: the subcommand of `seqline` that gives the same answers."""
 
     outputs: dict[str, str]
     params: dict[str, tuple[str, Any]]
     example: str
+    command: str | None
 
 
 def promotion(task: str) -> Promotion:

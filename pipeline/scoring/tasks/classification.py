@@ -271,4 +271,5 @@ INTERFACE = Interface(
     outputs={"label": "string", "probability": "double"},
     params={},
     example="so good .",
+    command="classify",
 )

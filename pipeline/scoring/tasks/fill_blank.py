@@ -114,4 +114,5 @@ INTERFACE = Interface(
     outputs={"text": "string", "log_prob": "double"},
     params={},
     example="the ___ sleeps .",
+    command="fill",
 )

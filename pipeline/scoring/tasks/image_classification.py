@@ -68,4 +68,5 @@ INTERFACE = Interface(
     params={},
     # The bytes of a PNG file as base64: a black picture, of the size of scikit-learn's digits.
     example=base64.b64encode(encode_png(np.zeros((8, 8), np.uint8))).decode("ascii"),
+    command="classify",
 )

@@ -151,4 +151,5 @@ INTERFACE = Interface(
     outputs={"text": "string"},
     params={"seed": ("long", 1)},
     example="once upon a time",
+    command="generate",
 )

@@ -160,4 +160,5 @@ INTERFACE = Interface(
     outputs={"text": "string", "log_prob": "double"},
     params={},
     example="the ___ sleeps .",
+    command="fill",
 )

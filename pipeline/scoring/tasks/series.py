@@ -177,4 +177,5 @@ INTERFACE = Interface(
     outputs={"value": "double"},
     params={"steps": ("long", 1)},
     example=" ".join(["0.5"] * 64),
+    command=None,
 )

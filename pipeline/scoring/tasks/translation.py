@@ -284,4 +284,5 @@ INTERFACE = Interface(
     outputs={"row": "long", "text": "string", "log_prob": "double"},
     params={"n_best": ("long", 1)},
     example="hello .",
+    command="translate",
 )

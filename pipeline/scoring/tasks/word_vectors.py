@@ -288,4 +288,5 @@ INTERFACE = Interface(
     outputs={"text": "string"},
     params={},
     example="king",
+    command="neighbours",
 )

@@ -1,0 +1,73 @@
+"""`seqline add`: add a corpus of your own, or a run on it, to params.yaml."""
+
+import argparse
+from pathlib import Path
+
+from pipeline.cli.arguments import Parser, print_escaped, whole_number
+
+HELP = "add a corpus of your own, or a run of a family on a corpus, to params.yaml"
+_MOST_SEEDS = 100
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to the subcommand's parser."""
+    parsers = parser.add_subparsers(
+        title="what", required=True, metavar="WHAT", dest="what", parser_class=Parser
+    )
+    about = "inspect a file, zip or folder, and write its block under `corpora:`"
+    corpus = parsers.add_parser("corpus", help=about, description=about)
+    corpus.add_argument("file", metavar="FILE")
+    corpus.add_argument("--name", help="name of the block (default: that of the file)")
+    for part, what in (
+        ("source", "the text to translate"),
+        ("target", "its translation"),
+        ("text", "the text"),
+        ("label", "its label"),
+    ):
+        help_text = f"column with {what}: its name, or its number from 0 without a heading"
+        corpus.add_argument(f"--{part}", metavar="COLUMN", help=help_text)
+
+    about = "write a setting of a family and its runs, with sizes suited to the corpus"
+    run = parsers.add_parser("run", help=about, description=about)
+    run.add_argument("family", metavar="FAMILY", help="a file of pipeline/models/")
+    run.add_argument("corpus", metavar="CORPUS", help="a block under `corpora:`")
+    run.add_argument("--setting", metavar="NAME", help="name (default: CORPUS_FAMILY)")
+    run.add_argument(
+        "--seeds", type=whole_number(1, _MOST_SEEDS), default=3, metavar="N", help="default: 3"
+    )
+
+
+def run(root: Path, arguments: argparse.Namespace) -> None:
+    """Write the block, and print it with what was found."""
+    if arguments.what == "corpus":
+        _corpus(root, arguments)
+    else:
+        _run(root, arguments)
+
+
+def _corpus(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import add_corpus
+
+    parts = ("source", "target", "text", "label")
+    columns = {part: value for part in parts if (value := getattr(arguments, part)) is not None}
+    added = add_corpus.add(root, arguments.file, arguments.name, columns)
+    print_escaped("\n".join(added.remarks))
+    print_escaped(f"wrote corpora.{added.name} to params.yaml:\n\n{added.text}\n")
+    families = ", ".join(added.families)
+    print_escaped(f"next: seqline add run FAMILY {added.name}\nFAMILY is one of {families}")
+
+
+def _run(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import add_run
+
+    added = add_run.add(
+        root, arguments.family, arguments.corpus, arguments.setting, arguments.seeds
+    )
+    print_escaped("\n".join(added.remarks))
+    first, last = added.runs[0], added.runs[-1]
+    runs = first if first == last else f"{first} to {last}"
+    print_escaped(f"wrote settings.{added.setting} and runs.{runs} to params.yaml:\n\n{added.text}")
+    targets = " ".join(f"evaluate@{run}" for run in added.runs)
+    print_escaped(
+        f"\nnext: seqline run {targets}\nor, with all other runs and the report: seqline run"
+    )

@@ -1,0 +1,241 @@
+"""`seqline add run FAMILY CORPUS`: write a setting of the family, and its runs, to `params.yaml`.
+
+The setting is the one that a preset has for the family, with sizes for the number of rows and
+tokens of the corpus:
+
+- embedding, hidden size and the like are those of the preset below half a million tokens, doubled
+  below five million, else four times as large. The learning rate of Adam is divided by the same.
+- dropout is at least 0.3 below 20,000 rows, and 0.2 below half a million.
+- epochs are as many as give 1,500 updates, from 3 to 40. Training stops after 3 without a better
+  validation loss.
+- texts may be as long as 99 of 100 rows are."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli import inspect_source, params_text, presets, validate_params
+from pipeline.cli.corpus_counts import Counts, count
+from pipeline.core import config, params, tables, yaml_reader
+from pipeline.core.atomic import atomic_file
+from pipeline.core.errors import UserError, refuse
+from pipeline.corpora import kind_of
+from pipeline.dag import paths
+from pipeline.text import tokens
+from pipeline.training import families
+
+_STEPS_OF_SIZE = (500_000, 5_000_000)  # tokens from which sizes double
+_SIZES = ("embedding", "hidden", "width", "feed_forward", "filters", "dimension")
+_DROPOUT = ((20_000, 0.3), (500_000, 0.2))  # at least, below a number of rows
+_UPDATES = 1500
+_EPOCHS = (3, 40)
+_BATCHES = 20  # of an epoch at least
+_LEAST_BATCH = 128
+_PATIENCE = 3
+_PIECES = 1.3  # pieces of bpe per word, about
+_LONGEST = 512
+_SHORTEST = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A setting of a preset, resolved, with the task of its runs."""
+
+    preset: str
+    setting: dict[str, Any]
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Names and text of the new blocks, and remarks about the sizes."""
+
+    setting: str
+    runs: list[str]
+    text: str
+    remarks: list[str]
+
+
+def add(root: Path, family: str, corpus: str, setting: str | None, seeds: int) -> Added:
+    """Write `settings.SETTING` and a run for each seed from 1; UserError for a family that fits no
+    task of the corpus, and for a corpus whose size is not known. Then nothing is written."""
+    path = root / "params.yaml"
+    setting = setting or f"{corpus}_{family}"
+    params.check_name("--setting", setting)
+    block, read, kind = _corpus(path, corpus)
+    model = config.named_module("pipeline.models", family, "FAMILY")
+    template = _template(root, family, corpus, kind)
+    params_text.refuse_taken(path, "settings", setting, "--setting")
+
+    counts = _counts(root, corpus, block, read)
+    values = sized(template.setting, counts, block.text or {})
+    is_trained = values["optim"] is not None
+    runs = [f"{setting}-{seed}" for seed in range(1, seeds + 1 if is_trained else 2)]
+    for run in runs:
+        params_text.refuse_taken(path, "runs", run, "--setting")
+    comment = f"for {counts.rows:,} rows and {counts.tokens:,} tokens, of `seqline add run`"
+    lines = params_text.block(setting, values, comment)
+    keys = {"setting": setting, "family": family, "task": template.task, "corpus": corpus}
+    entry = keys | {"seed": 1, "init_from": params.SCRATCH}
+    rows = params_text.block(runs[0], entry, "", anchor=setting)
+    rows += [f"{run}: {{<<: *{setting}, seed: {number}}}" for number, run in enumerate(runs[1:], 2)]
+
+    text = params_text.with_block(path.read_text(encoding="utf-8"), "settings", lines)
+    text = params_text.with_block(text, "runs", rows)
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+        validate_params.check(partial)
+    remarks = [f"{corpus}: {counts.rows:,} rows and {counts.tokens:,} tokens for training"]
+    remarks.append(f"sizes after a setting of the preset {template.preset}")
+    if not is_trained:
+        remarks.append(f"{model.__name__.rpartition('.')[2]} has no random numbers: one seed")
+    return Added(setting, runs, "\n".join([*lines, "", *rows]), remarks)
+
+
+def families_for(root: Path, kind: str) -> list[str]:
+    """Families that can be added for corpora of the kind: those with a setting in a preset."""
+    found = [
+        family for _, family, init_from in _templates(root, kind) if init_from == params.SCRATCH
+    ]
+    return list(dict.fromkeys(found))
+
+
+def sized(setting: Mapping[str, Any], counts: Counts, text: Mapping[str, Any]) -> dict[str, Any]:
+    """The blocks of a setting with sizes for a corpus (see the module's docstring)."""
+    model = dict(setting["model"])
+    grow = 2 ** sum(counts.tokens >= step for step in _STEPS_OF_SIZE)
+    model |= {key: model[key] * grow for key in _SIZES if isinstance(model.get(key), int)}
+    if isinstance(model.get("dropout"), float):
+        least = next((share for rows, share in _DROPOUT if counts.rows < rows), 0.0)
+        model["dropout"] = max(model["dropout"], least)
+
+    objective = setting["objective"] and dict(setting["objective"])
+    search = setting["search"] and dict(setting["search"])
+    factor = _PIECES if text.get("level") == "bpe" else 1.0
+    if objective and isinstance(objective.get("max_length"), int):
+        objective["max_length"] = _length(factor * max(counts.longest(0), counts.longest(-1)))
+    if search and len(counts.lengths) > 1:
+        search["max_length"] = _length(1.5 * factor * counts.longest(-1))
+        if isinstance(model.get("learned_positions"), int) and model["learned_positions"] > 1:
+            model["learned_positions"] = max(model["learned_positions"], search["max_length"])
+    if objective and "batch_tokens" in objective:
+        # Room for the longest row; and several batches in an epoch of a small corpus.
+        size = min(objective["batch_tokens"] * grow, counts.tokens // _BATCHES)
+        least = max(_LEAST_BATCH, objective.get("max_length") or counts.longest(0))
+        objective["batch_tokens"] = max(size, least)
+
+    blocks = dict(setting) | {"model": model, "objective": objective, "search": search}
+    if setting["optim"] is not None:
+        blocks |= _training(setting, objective or {}, counts, grow)
+    return blocks
+
+
+def _training(
+    setting: Mapping[str, Any], objective: Mapping[str, Any], counts: Counts, grow: int
+) -> dict[str, Any]:
+    """The blocks `optim` and `training`."""
+    size = objective.get("batch_tokens") or objective["batch_size"] * objective.get("steps", 1)
+    updates = max(counts.tokens / (size * setting["training"]["accumulate"]), 1.0)
+    epochs = min(max(math.ceil(_UPDATES / updates), _EPOCHS[0]), _EPOCHS[1])
+    training = dict(setting["training"]) | {"max_epochs": epochs, "patience": _PATIENCE}
+    if training["average"] is not None:
+        training["average"] = min(training["average"], epochs)
+
+    optim = dict(setting["optim"])
+    if optim["name"].startswith("adam"):
+        optim["learning_rate"] = optim["learning_rate"] / grow
+    schedule = dict(optim["schedule"])
+    if "warmup_steps" in schedule:
+        schedule["warmup_steps"] = min(schedule["warmup_steps"], int(updates * epochs / 10))
+    return {"optim": optim | {"schedule": schedule}, "training": training}
+
+
+def _length(tokens: float) -> int:
+    """A limit of at least so many tokens: a multiple of 8, within bounds."""
+    return min(max(8 * math.ceil(tokens / 8), _SHORTEST), _LONGEST)
+
+
+def _corpus(path: Path, name: str) -> tuple[params.Corpus, Any, str]:
+    """The corpus's block, its block `read`, and its kind; UserError for a corpus without text."""
+    choices = list(config.section(path, "corpora"))
+    if name not in choices:
+        expected = "one of " + ", ".join(choices)
+        raise refuse("CORPUS", name, expected, config.nearest(name, choices))
+    block = params.corpus(path, name)
+    reader = config.named_module("pipeline.corpora", block.format, f"corpora.{name}.format")
+    read = config.load(reader.Config, block.read, f"corpora.{name}.read")
+    kind = kind_of(reader, read)
+    if not tables.has_text(kind):
+        todo = "Copy a setting of a preset by hand."
+        raise refuse("CORPUS", f"{name}, which is {kind}", "a corpus of texts", todo)
+    return block, read, kind
+
+
+def _template(root: Path, family: str, corpus: str, kind: str) -> Template:
+    """The first setting of a preset with the family and a task for the kind of corpus."""
+    known = [
+        (template, init_from)
+        for template, other, init_from in _templates(root, kind)
+        if other == family
+    ]
+    for template, init_from in known:
+        if init_from == params.SCRATCH:
+            return template
+    if known:
+        todo = "Copy its setting and runs of a preset by hand."
+        raise refuse("FAMILY", family, "one that begins from scratch", todo)
+
+    tasks = [config.named_module("pipeline.tasks", task, "") for task in _tasks()]
+    model = config.named_module("pipeline.models", family, "FAMILY").Model
+    if any(kind == task.KIND and families.supports(model, task.MODELS) for task in tasks):
+        expected = "a family with a setting in a preset"
+        raise refuse("FAMILY", family, expected, "Write its blocks by hand.")
+    expected = f"one of {', '.join(families_for(root, kind))} for {corpus}, which is {kind}"
+    raise refuse("FAMILY", family, expected)
+
+
+def _tasks() -> list[str]:
+    return config.module_names("pipeline.tasks")
+
+
+def _templates(root: Path, kind: str) -> Iterator[tuple[Template, str, str]]:
+    """Settings of the presets on corpora of the kind, each with the family and `init_from` of its
+    first run."""
+    for name, text in presets.contents(root).items():
+        content = yaml_reader.value(text.decode("utf-8"), name)
+        fitting = {key for key, block in content["corpora"].items() if _kind(block) == kind}
+        seen = set()
+        for run in content["runs"].values():
+            if run["setting"] in seen or run["corpus"] not in fitting:
+                continue
+            seen.add(run["setting"])
+            setting = content["settings"][run["setting"]]
+            yield Template(name, setting, run["task"]), run["family"], run["init_from"]
+
+
+def _kind(block: Mapping[str, Any]) -> str:
+    reader = config.named_module("pipeline.corpora", block["format"], "format")
+    return kind_of(reader, config.load(reader.Config, block["read"], "read"))
+
+
+def _counts(root: Path, name: str, block: params.Corpus, read: Any) -> Counts:
+    """Count the user's own files, or those that were downloaded."""
+    where = f"corpora.{name}"
+    reader = config.named_module("pipeline.corpora", block.format, f"{where}.format")
+    text = config.load(tokens.Text, block.text, f"{where}.text")
+    if "path" in block.source:
+        path = str(root / block.source["path"])
+        with inspect_source.raw_folder(path, f"{where}.source.path") as (raw, _):
+            counts = count(reader, read, raw, text)
+    else:
+        values = {"vocab": block.vocab}
+        raw = paths.option_path(root, "download", name, values, "out")
+        if not raw.exists():
+            got = "a corpus that was not downloaded, whose size is unknown"
+            raise refuse(where, got, "its files", f"Run `dvc repro download@{name}`.")
+        counts = count(reader, read, raw, text)
+    if not counts.rows:
+        raise UserError(f"{where}: got no usable row; expected at least one. Look at its files.")
+    return counts

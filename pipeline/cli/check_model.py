@@ -1,0 +1,58 @@
+"""`seqline check-model`: try whether a family's models keep the contracts."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.cli.arguments import print_escaped
+
+HELP = "try whether the models of a family keep their contracts: masks, steps, gradients, learning"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to the subcommand's parser."""
+    parser.description = (
+        "Build a model of pipeline/models/FAMILY.py, and check it on small data: the methods and "
+        "shapes of its task, that padding and later tokens change nothing, that decoding from the "
+        "state equals reading everything, saving and loading, gradients, and that it learns a "
+        "rule. The `model:` block is that of the family's first run in params.yaml, else in a "
+        "preset. `dropout` is set to 0. See docs/own_model.md."
+    )
+    parser.add_argument("family", metavar="FAMILY", help="the name of a file of pipeline/models/")
+    parser.add_argument("--setting", help="take the `model:` block of this setting")
+    parser.add_argument(
+        "--model", metavar="YAML", help="the `model:` block: '{hidden: 32, layers: 1}'"
+    )
+    parser.add_argument("--task", help="the task, with --model, if several fit")
+
+
+def run(root: Path, arguments: argparse.Namespace) -> None:
+    """Print a line for each check; exit with 1 if one of them failed."""
+    from pipeline.conformance import cases, examine
+
+    if arguments.model is not None:
+        block = _parse(arguments.model)
+        case = cases.of_block(arguments.family, arguments.task, block)
+    else:
+        files = [root / "params.yaml", *sorted((root / "presets").glob("*.yaml"))]
+        case = cases.find(files, arguments.family, arguments.setting)
+
+    failures = 0
+    for finding in examine(case):
+        failures += finding.state == "FAIL"
+        print_escaped(f"{finding.state:5} {finding.name}: {finding.detail}")
+    if failures:
+        print_escaped(f"{arguments.family}: {failures} faults as a model of {case.task}")
+        sys.exit(1)
+    print_escaped(f"{arguments.family} keeps the contracts of {case.task}")
+
+
+def _parse(text: str) -> object:
+    import yaml
+
+    from pipeline.core.errors import refuse
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise refuse("--model", text, "YAML, such as '{hidden: 32, layers: 1}'") from None

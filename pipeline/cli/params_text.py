@@ -1,0 +1,96 @@
+"""Blocks as text, added to a section of `params.yaml`: all other bytes of the file stay."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from pipeline.core import config
+from pipeline.core.errors import refuse
+
+_WIDTH = 100
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
+
+
+def block(name: str, values: Mapping[str, Any], comment: str, anchor: str = "") -> list[str]:
+    """Lines of the block `name` of a section, without indentation. Mappings that fit into a line
+    stand in one."""
+    head = f"{name}: &{anchor}" if anchor else f"{name}:"
+    return [f"{head} # {comment}" if comment else head, *_lines(values, 1)]
+
+
+def flow(value: Any) -> str:
+    """A value in one line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return _number(value)
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_text(key)}: {flow(item)}" for key, item in value.items()) + "}"
+    return "[" + ", ".join(map(flow, value)) + "]"
+
+
+def with_block(text: str, section: str, lines: Sequence[str]) -> str:
+    """The params file `text` with a block at the end of a section; UserError if the section is
+    absent, empty or written in one line."""
+    content = YAML().load(text)
+    blocks = content.get(section) if isinstance(content, CommentedMap) else None
+    if not isinstance(blocks, CommentedMap) or not blocks or blocks.fa.flow_style():
+        expected = "a section with a block of several lines"
+        raise refuse(section, "nothing to add to", expected, "Start with `seqline use default`.")
+
+    rows = text.splitlines()
+    starts = [content.lc.key(key)[0] for key in content]
+    here = content.lc.key(section)[0]
+    end = min((start for start in starts if start > here), default=len(rows))
+    # Comments above the next section, and blank lines, belong to that.
+    while end > here + 1 and (not rows[end - 1].strip() or rows[end - 1].startswith("#")):
+        end -= 1
+
+    indent = " " * blocks.lc.key(next(iter(blocks)))[1]
+    added = [f"{indent}{line}" if line else "" for line in lines]
+    spaced = any(not row.strip() for row in rows[here:end])
+    return "\n".join([*rows[:end], *([""] if spaced else []), *added, *rows[end:]]) + "\n"
+
+
+def refuse_taken(path: Path, section: str, name: str, option: str) -> None:
+    """UserError for a name that a block of the section has."""
+    if name in config.section(path, section):
+        todo = f"Give another one with {option}."
+        raise refuse(f"{section}.{name}", "a block that is there already", "a new name", todo)
+
+
+def _lines(values: Mapping[str, Any], depth: int) -> list[str]:
+    lines = []
+    pad = "  " * depth
+    for key, value in values.items():
+        line = f"{pad}{_text(key)}: {flow(value)}"
+        if isinstance(value, Mapping) and len(line) > _WIDTH - 4:
+            lines += [f"{pad}{_text(key)}:", *_lines(value, depth + 1)]
+        elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+            lines += [f"{pad}{_text(key)}:", *(f"{pad}  - {flow(item)}" for item in value)]
+        else:
+            lines.append(line)
+    return lines
+
+
+def _number(value: int | float) -> str:
+    """A number without an exponent, which YAML's versions read differently."""
+    text = repr(value)
+    return f"{value:.12f}".rstrip("0") if "e" in text else text
+
+
+def _text(text: str) -> str:
+    """A text in quotes, unless it is a plain word in every version of YAML."""
+    if _PLAIN.fullmatch(text) and text.lower() not in ("y", "n") and yaml.safe_load(text) == text:
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())

@@ -1,0 +1,265 @@
+"""Whether the models of a family keep the contracts of `pipeline/contracts.py`, by trying.
+
+`examine(case)` runs the checks of every family, in `common.py`, and those of the family's task, in
+`tasks/`. The data are a few hundred rows whose rule is known; models have the sizes of their
+`model:` block."""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from pipeline.contracts import Fitted, Sizes, Spelled
+from pipeline.core import config
+from pipeline.core.errors import UserError, describe_error, refuse
+from pipeline.training import checkpoint
+
+CPU = torch.device("cpu")
+_SEED = 3
+_LARGEST_NOISE = 0.1
+
+
+ADAM = {
+    "name": "adam",
+    "betas": [0.9, 0.98],
+    "weight_decay": 0.0,
+    "clip_norm": 1.0,
+    "schedule": {"name": "cosine", "warmup_steps": 20},
+}
+"""A block `optim:` without its learning rate."""
+
+
+class Failed(Exception):
+    """A check found a fault: one line with what was found, what is expected, and what to do."""
+
+
+Check = Callable[["Case"], None]
+"""Raises Failed. Its docstring says in one line what holds if it does not."""
+
+
+class Kind(Protocol):
+    """A module of `tasks` for one task, with its name."""
+
+    SIZES: Sizes
+    CHECKS: tuple[Check, ...]  # that of shapes is the first
+    OPTIM: dict[str, Any]  # as ADAM
+    RATES: tuple[float, ...]  # learning rates, tried in this order until the task is learnt
+    EPOCHS: int
+
+    def training(self, model: Any) -> tuple[pa.Table, pa.Table, Any]:
+        """Encoded rows train and valid, and the objective, for a model of these sizes."""
+
+    def outputs(self, model: Any) -> Tensor:
+        """What the model computes for a few inputs; equal for equal models."""
+
+    def learned(self, model: Any) -> tuple[bool, str]:
+        """Whether a trained model knows the rule of the rows, and how well, in words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """A family with a block `model:` for one of its tasks. `component`: the model that it
+    contains."""
+
+    family: str
+    task: str
+    block: dict[str, Any]
+    component: "Case | None" = None
+
+    @property
+    def kind(self) -> Kind:
+        """The module of `tasks` for the task."""
+        module: Any = config.named_module("pipeline.conformance.tasks", self.task, "task")
+        return cast(Kind, module)
+
+    @property
+    def module(self) -> Any:
+        """The family's module; UserError if it cannot be imported."""
+        return load_family(self.family)
+
+    @property
+    def model_class(self) -> Any:
+        """The family's class `Model`."""
+        return self.module.Model
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the family is fitted without gradients."""
+        return issubclass(self.model_class, Fitted)
+
+    def build(self) -> Any:
+        """A new model in evaluation mode."""
+        component = None if self.component is None else self.component.model()
+        torch.manual_seed(_SEED)
+        sizes = self.kind.SIZES
+        block = self.block | ({"dropout": 0.0} if "dropout" in self.block else {})
+        model = checkpoint.build(self.family, block, sizes, "model", component).eval()
+        if isinstance(model, Spelled):
+            model.read_words([f"word{number}" for number in range(sizes.source)])
+        return model
+
+    def model(self) -> Any:
+        """A new model in evaluation mode, without the symmetry of its beginning: fitted, or with
+        noise on its weights. Zeros and ones would hide a wrong one."""
+        with torch.inference_mode(False):  # a check may be without gradients
+            model = self.build()
+            if self.is_fitted:
+                train, valid, _ = self.kind.training(model)
+                model.fit(train, valid, _SEED)
+                return model
+            add_noise(model)
+            return model.requires_grad_(False)
+
+    def metadata(self) -> dict[str, Any]:
+        """What `config.json` of a saved model has to say."""
+        sizes = self.kind.SIZES
+        by_name = {"source": sizes.source, "target": sizes.target, "shared": sizes.shared}
+        run = {"family": self.family, "model": self.block}
+        return {"run": run, "sizes": by_name, "component": self._component_blocks()}
+
+    def _component_blocks(self) -> dict[str, Any] | None:
+        if self.component is None:
+            return None
+        inner = self.component
+        blocks = {"family": inner.family, "model": inner.block}
+        return blocks | {"component": inner._component_blocks()}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of a check. `skip`: another one that failed comes first."""
+
+    state: Literal["ok", "FAIL", "skip"]
+    name: str
+    detail: str
+
+
+def load_family(family: str) -> Any:
+    """Import a family's module; UserError, with the line, for an error in it."""
+    try:
+        return config.named_module("pipeline.models", family, "FAMILY")
+    except UserError:
+        raise
+    except Exception as error:
+        problem = f"{family}.py, with {type(error).__name__}: {describe_error(error)}"
+        expected = "a module that can be imported"
+        raise refuse("FAMILY", problem + _place(error), expected) from error
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    """Run the checks, one after the other."""
+    from pipeline.conformance import common
+
+    blocked = False
+    for check in common.checks(case):
+        name = check.__name__.replace("_", " ")
+        if blocked:
+            yield Finding("skip", name, summary(check))
+            continue
+        try:
+            run_check(check, case)
+        except Failed as failure:
+            yield Finding("FAIL", name, str(failure))
+            blocked = check in common.BASIC
+        else:
+            yield Finding("ok", name, summary(check))
+
+
+def run_check(check: Check, case: Case) -> None:
+    """Run one check; Failed for an error in the model's code too, with its place."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            check(case)
+    except Failed:
+        raise
+    except Exception as error:
+        raise Failed(f"{type(error).__name__}: {describe_error(error)}{_place(error)}") from error
+
+
+def summary(check: Check) -> str:
+    """What holds if the check finds no fault."""
+    return (check.__doc__ or "").split("\n")[0].rstrip(".")
+
+
+def _place(error: Exception) -> str:
+    """The line of the family's own code that raised the error."""
+    models = Path(__file__).parents[1] / "models"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).parent == models]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+
+
+def add_noise(model: nn.Module) -> None:
+    """Add noise to each weight that is small beside what a layer of its size begins with."""
+    generator = torch.Generator().manual_seed(_SEED)
+    with torch.no_grad():
+        for weight in model.parameters():
+            inputs = weight.shape[-1] if weight.dim() > 1 else 100
+            scale = min(_LARGEST_NOISE, inputs**-0.5)
+            weight.add_(scale * torch.randn(weight.shape, generator=generator))
+
+
+# --- for checks
+
+
+def is_trained(model: nn.Module) -> bool:
+    """Whether a model was trained by gradients, and not fitted."""
+    return any(weight.requires_grad for weight in model.parameters())
+
+
+def expect(holds: bool, line: str) -> None:
+    """Raise Failed with the line unless it holds."""
+    if not holds:
+        raise Failed(line)
+
+
+def expect_shape(what: str, tensor: Tensor, shape: Sequence[int], names: str) -> None:
+    """Raise Failed for another shape than expected, whose dimensions have these names."""
+    if tuple(tensor.shape) != tuple(shape):
+        raise Failed(f"{what}: got shape {tuple(tensor.shape)}; expected {names}, {tuple(shape)}.")
+
+
+def difference(first: Tensor, second: Tensor) -> float:
+    """The largest difference, relative to numbers above 1."""
+    first, second = first.double(), second.double()
+    apart = (first - second).abs() / second.abs().clamp(min=1.0)
+    # Equal infinities are equal: a log-probability may be one.
+    apart = apart.masked_fill(first == second, 0.0)
+    return float(apart.max()) if apart.numel() else 0.0
+
+
+def expect_same(what: str, first: Tensor, second: Tensor, todo: str) -> None:
+    """Raise Failed if the tensors differ by more than the rounding of float32."""
+    apart = difference(first, second)
+    if not apart <= 1e-4:
+        raise Failed(f"{what}: got a difference of {apart:.2g}; expected none. {todo}")
+
+
+def expect_different(what: str, first: Tensor, second: Tensor, todo: str) -> None:
+    """Raise Failed if the tensors are equal."""
+    if difference(first, second) <= 1e-7:
+        raise Failed(f"{what}: got no difference; expected one. {todo}")
+
+
+def log_probs(model: Any, hidden: Tensor) -> Tensor:
+    """Log-probabilities of all vectors of `hidden`, by the model's `project`."""
+    logits_NV = model.project(hidden.flatten(0, -2))
+    log_probs: Tensor = logits_NV.float().log_softmax(-1).unflatten(0, hidden.shape[:-1])
+    return log_probs
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as tensors are small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

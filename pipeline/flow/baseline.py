@@ -1,0 +1,40 @@
+"""The baseline of experiments: the commit with which `dvc exp` and `dvc metrics diff` compare."""
+
+from pathlib import Path
+
+from pipeline.core import git
+from pipeline.flow import publish
+
+_PARAMS = "params.yaml"
+_LOCK = "dvc.lock"
+
+
+def note(root: Path) -> str:
+    """Return lines about tracked outputs that differ from the last commit; "" if none do, and if
+    the commit has no results.
+
+    They differ after a change of settings, and on a processor that gives other bits."""
+    if git.output(root, "cat-file", "-e", f"HEAD:./{_LOCK}") is None:
+        return ""
+    try:
+        paths = publish.tracked_outputs(root)
+    except publish.CommandFailed:  # git took too long
+        return ""
+    changed = _changed(root, paths)
+    if not changed:
+        return ""
+
+    # The settings belong to the results.
+    tops = dict.fromkeys(Path(path).parts[0] for path in [*_changed(root, [_PARAMS]), *changed])
+    files = "1 output differs" if len(changed) == 1 else f"{len(changed)} outputs differ"
+    return (
+        f"{files} from the last commit, with which `dvc exp` and `dvc metrics diff` compare.\n"
+        f"To compare with these results: git add {' '.join(tops)} && git commit -m Baseline"
+    )
+
+
+def _changed(root: Path, paths: list[str]) -> list[str]:
+    """Return those of the paths that differ from the last commit; none without one."""
+    names = git.text_output(root, "status", "--porcelain", "-z", "--no-renames", "--", *paths)
+    changed = [line[3:] for line in names.split("\0") if line]
+    return [path for path in paths if any(Path(name).is_relative_to(path) for name in changed)]

@@ -1,0 +1,183 @@
+"""Spools: the files in which trainings leave their metrics, times and origin for MLflow.
+
+They lie in the project's own folder, so that they outlive the copies in which `dvc exp run --queue`
+and `--temp` train. A spool is pending until all of it is in MLflow. Then only its times are kept,
+for a store that is lost and filled again. No mlflow here.
+
+A spool is JSON lines: a header, `{"active": ms}` of earlier processes of the training, their
+metrics, `{"began": ms}`, `{"step": n, "at": ms, "metrics": {...}}` for each call,
+and `{"end": status, "at": ms}`."""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline.core import process_identity
+from pipeline.core.atomic import write_file
+from pipeline.tracking import run_lock
+
+METRICS = b'{"step"'
+END = b'{"end"'
+STATUS = ("FINISHED", "FAILED", "KILLED")
+_FAULTS = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpoolInfo:
+    """What a spool says about its training.
+
+    `start` is in milliseconds since 1970. `active` are the milliseconds of its processes: a
+    training that was killed and resumed has several. `status` is "" without a record of the end."""
+
+    path: Path
+    header: dict[str, Any]
+    start: int
+    active: int
+    status: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The run's name and digest."""
+        return self.header["run"], self.header["digest"]
+
+    @property
+    def over(self) -> bool:
+        """Whether the training ended, or its process is gone."""
+        if self.status:
+            return True
+        process = process_identity.parse(str(self.header.get("process", "")))
+        return process is None or not process.is_alive()
+
+
+def now() -> int:
+    """Milliseconds since 1970, MLflow's clock."""
+    return time.time_ns() // 1_000_000
+
+
+def path_of(root: Path, key: tuple[str, str]) -> Path:
+    """Path of the spool of a run's name and digest."""
+    return _folder(root) / f"{run_lock.file_name(key)}.jsonl"
+
+
+def find(root: Path, key: tuple[str, str]) -> SpoolInfo | None:
+    """The spool of a run's name and digest, or what is kept of it once it is recorded; None if the
+    run was not trained here."""
+    path = path_of(root, key)
+    return read(path) or read(_recorded(path))
+
+
+def _folder(root: Path) -> Path:
+    return run_lock.locks(root) / "spools"
+
+
+def _recorded(path: Path) -> Path:
+    return path.parent / "recorded" / path.name
+
+
+def create(path: Path, header: dict[str, Any]) -> None:
+    """Write the beginning of a spool for a training that starts, or is resumed, now.
+
+    A resumed training keeps its start, and the metrics and time of its earlier processes."""
+    lines: list[bytes] = []
+    began = now()
+    start = began
+    earlier = read(path) or read(_recorded(path))
+    key = (header["run"], header["digest"])
+    # After its end it is another training, with the same outcome.
+    if earlier is not None and earlier.key == key and earlier.status != "FINISHED":
+        start = earlier.start
+        lines = [_line({"active": earlier.active}), *_metrics(earlier.path)]
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = _line({**header, "at": start, "process": str(process_identity.current_process())})
+    # Not in place: an earlier process's follower still reads the old file.
+    write_file(path, b"".join([head, *lines, _line({"began": began})]))
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, default=str).encode() + b"\n"
+
+
+def _metrics(path: Path) -> list[bytes]:
+    with path.open("rb") as file:
+        return [line for line in file if line.startswith(METRICS) and line.endswith(b"\n")]
+
+
+def read(path: Path) -> SpoolInfo | None:
+    """Read a spool; None if there is none, or if its header is damaged. Other damaged lines are
+    skipped."""
+    with suppress(OSError), path.open("rb") as file:
+        return read_file(file, path)
+    return None
+
+
+def read_file(file: BinaryIO, path: Path) -> SpoolInfo | None:
+    """Read an open spool from its beginning, as `read`."""
+    with suppress(*_FAULTS):
+        file.seek(0)
+        header = json.loads(file.readline())
+        kinds = {"run": str, "digest": str, "params": dict, "tags": dict}
+        if not all(isinstance(header[field], kind) for field, kind in kinds.items()):
+            return None
+        return _read(path, header, file)
+    return None
+
+
+def _read(path: Path, header: dict[str, Any], lines: Iterable[bytes]) -> SpoolInfo:
+    start = int(header["at"])
+    active, began, last = 0, start, start
+    status = ""
+    for record in _records(lines):
+        if isinstance(record.get("active"), int):
+            active, began, last = record["active"], last, last
+        elif isinstance(record.get("began"), int):
+            began = last = record["began"]
+        elif isinstance(record.get("at"), int):
+            last = record["at"]
+        status = record["end"] if record.get("end") in STATUS else status
+    return SpoolInfo(
+        path=path,
+        header=header,
+        start=start,
+        active=active + max(0, last - began),
+        status=status,
+    )
+
+
+def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                yield record
+
+
+def pending(root: Path) -> list[SpoolInfo]:
+    """Spools of trainings that are over and not all in MLflow, the oldest first."""
+    spools = [read(path) for path in sorted(_folder(root).glob("*.jsonl"))]
+    found = [spool for spool in spools if spool is not None and spool.over]
+    return sorted(found, key=lambda spool: spool.start)
+
+
+def mark_recorded(spool: BinaryIO, path: Path) -> None:
+    """Keep the times of a spool alone, as MLflow has all of it.
+
+    `spool` is the open file that was recorded. A newer one at `path` stays as it is."""
+    content = read_file(spool, path)
+    with suppress(FileNotFoundError):
+        if content is None or not os.path.samestat(path.stat(), os.fstat(spool.fileno())):
+            return
+        lines = [
+            {**content.header, "at": content.start},
+            {"active": content.active},
+            {"end": content.status or "KILLED", "at": content.start},
+        ]
+        kept = _recorded(path)
+        kept.parent.mkdir(exist_ok=True)
+        write_file(kept, b"".join(_line(line) for line in lines), sync=False)
+        path.unlink()

@@ -1,0 +1,483 @@
+"""`seqline add`: a file of one's own becomes a corpus, and a family a run on it, while all other
+lines of params.yaml stay."""
+
+import gzip
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fast_yaml
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import stage_runs
+import yaml
+
+from pipeline.cli import add_run, params_text
+from pipeline.cli.corpus_counts import Counts
+from pipeline.core import config, params
+from pipeline.core.errors import UserError
+
+WORDS = {"cat": "chat", "dog": "chien", "king": "roi", "queen": "reine", "bird": "oiseau"}
+VERBS = {"sees": "voit", "loves": "aime", "hears": "entend", "knows": "connaît"}
+PAIRS = [
+    (f"The {a} {verb} the {b} {number} .", f"le {WORDS[a]} {VERBS[verb]} le {WORDS[b]} {number} .")
+    for number in range(3)
+    for a in WORDS
+    for verb in VERBS
+    for b in WORDS
+]
+REVIEWS = [
+    (f"The {a} is {word} .", star) for a in WORDS for word, star in [("good", 5), ("bad", 1)]
+]
+
+
+def content(root: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def write_tsv(path: Path) -> Path:
+    lines = ["id\ten\tfr", *(f"{n}\t{en}\t{fr}" for n, (en, fr) in enumerate(PAIRS)), "one\ttwo"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def write_csv(path: Path) -> Path:
+    lines = ["Review;Stars", *(f'"{text}; it is so";{star}' for text, star in REVIEWS * 8)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def added_lines(before: str, after: str) -> list[str]:
+    """Lines that came in; all others are there as before, in their order."""
+    new, rest = [], iter(before.splitlines())
+    expected = next(rest, None)
+    for line in after.splitlines():
+        if line == expected:
+            expected = next(rest, None)
+        else:
+            new.append(line)
+    assert expected is None
+    return new
+
+
+def test_a_tsv_of_pairs_becomes_a_corpus_and_nothing_else_changes(project, seqline) -> None:
+    write_tsv(project / "pairs.tsv")
+    before = (project / "params.yaml").read_text(encoding="utf-8")
+    said = seqline(project, "add", "corpus", "pairs.tsv")
+    assert (said.status, said.err) == (0, "")
+    after = (project / "params.yaml").read_text(encoding="utf-8")
+    new = added_lines(before, after)
+    assert next(line for line in new if line).startswith("  pairs: # 300 pairs for training")
+    block = content(project)["corpora"]["pairs"]
+    assert block["format"] == "tsv"
+    assert block["source"] == {"path": "pairs.tsv"}
+    assert block["read"] == {
+        "files": {"all": ["pairs.tsv"]},
+        "columns": {"source": "en", "target": "fr"},
+    }
+    assert block["split"] == {"method": "hash", "valid": 0.1, "test": 0.1}
+    assert [(sample["prompt"], sample["reference"]) for sample in block["samples"]] == PAIRS[:3]
+    for part in ("pairs.tsv: tsv, columns id, en, fr", "source: en, target: fr", "300 pairs"):
+        assert part in said.out
+    assert "rejected: 1 × columns: 2, expected 3" in said.out
+    assert "seqline add run FAMILY pairs" in said.out
+    assert "transformer" in said.out.splitlines()[-1]
+    assert seqline(project, "check").status == 0
+
+
+def test_a_csv_of_labels_becomes_a_corpus_of_labelled_texts(project, seqline) -> None:
+    write_csv(project / "My reviews.csv")
+    said = seqline(project, "add", "corpus", "My reviews.csv")
+    assert (said.status, said.err) == (0, "")
+    block = content(project)["corpora"]["my_reviews"]
+    assert block["read"]["columns"] == {"text": "Review", "label": "Stars"}
+    assert block["read"]["separator"] == ";"
+    assert block["split"]["method"] == "contiguous"  # few rows of each label
+    assert "2 labels: 5 40, 1 40" in said.out
+
+
+@pytest.mark.parametrize("family", [pytest.param("transformer", marks=pytest.mark.long), "ibm1"])
+def test_a_tsv_is_trained_and_scored(family: str, project, seqline) -> None:
+    write_tsv(project / "pairs.tsv")
+    assert seqline(project, "add", "corpus", "pairs.tsv").status == 0
+    assert seqline(project, "add", "run", family, "pairs", "--setting", "mine").status == 0
+    run_small(project, "pairs", "mine-1")
+    metrics = json.loads((project / "reports/metrics/mine-1.json").read_text())
+    assert 0 <= metrics["test"]["bleu"]["score"] <= 100
+    counted = json.loads((project / "reports/corpora/pairs.json").read_text())["splits"]
+    assert sum(split["rows"] for split in counted.values()) == len(PAIRS)
+    rejects = [split["rejected"] for split in counted.values() if split["rejected"]]
+    assert rejects == [{"columns: 2, expected 3": 1}]
+
+
+def test_a_csv_of_labels_is_trained_and_scored(project, seqline) -> None:
+    write_csv(project / "reviews.csv")
+    assert seqline(project, "add", "corpus", "reviews.csv").status == 0
+    assert seqline(project, "add", "run", "text_cnn", "reviews").status == 0
+    run_small(project, "reviews", "reviews_text_cnn-1")
+    metrics = json.loads((project / "reports/metrics/reviews_text_cnn-1.json").read_text())
+    assert set(metrics["test"]["labels"]) == {"1", "5"}
+
+
+def run_small(root: Path, corpus: str, run: str) -> None:
+    """The corpus's and the run's stages, with a training of an epoch."""
+    values = content(root)
+    setting = values["settings"][values["runs"][run]["setting"]]
+    if setting["training"] is not None:
+        setting["training"]["max_epochs"] = 1
+        setting["objective"]["batch_tokens"] = 1000
+    values["compute"]["device"] = "cpu"
+    values["evaluation"]["bootstrap"] = 20
+    (root / "params.yaml").write_text(fast_yaml.dump(values))
+    for stage in ("download", "tokenize", "vocab", "encode"):
+        stage_runs.run(root, stage, corpus)
+    stage_runs.run(root, "scratch")
+    for stage in ("train", "predict", "evaluate"):
+        stage_runs.run(root, stage, run)
+
+
+def test_runs_have_sizes_for_the_corpus_and_a_seed_each(project, seqline) -> None:
+    write_tsv(project / "pairs.tsv")
+    seqline(project, "add", "corpus", "pairs.tsv")
+    before = (project / "params.yaml").read_text(encoding="utf-8")
+    said = seqline(project, "add", "run", "transformer", "pairs", "--seeds", "2")
+    assert (said.status, said.err) == (0, "")
+    added_lines(before, (project / "params.yaml").read_text(encoding="utf-8"))
+    path = project / "params.yaml"
+    blocks = [params.run(path, f"pairs_transformer-{seed}") for seed in (1, 2)]
+    assert [block.seed for block in blocks] == [1, 2]
+    assert "pairs_transformer-3" not in content(project)["runs"]
+    assert blocks[0].task == "translation"
+    assert blocks[0].training["max_epochs"] == 40
+    assert blocks[0].objective["batch_tokens"] == 128
+    assert "seqline run evaluate@pairs_transformer-1 evaluate@pairs_transformer-2" in said.out
+    assert seqline(project, "check").status == 0
+
+
+def test_a_family_without_random_numbers_gets_one_run(project, seqline) -> None:
+    write_csv(project / "reviews.csv")
+    seqline(project, "add", "corpus", "reviews.csv")
+    said = seqline(project, "add", "run", "nbsvm", "reviews")
+    assert said.status == 0
+    assert [name for name in content(project)["runs"] if "reviews_nbsvm" in name] == [
+        "reviews_nbsvm-1"
+    ]
+    assert "one seed" in said.out
+
+
+@pytest.mark.parametrize(
+    ("rows", "length", "grow"), [(1_000, 10, 1), (100_000, 10, 2), (1_000_000, 10, 4)]
+)
+def test_sizes_grow_with_the_corpus(rows: int, length: int, grow: int) -> None:
+    lengths = np.full(rows, length)
+    counts = Counts(rows=rows, lengths={"source": lengths, "target": lengths})
+    setting = content(Path(__file__).parents[2])["settings"]["transformer"]
+    small = add_run.sized(setting, counts, {"level": "word"})
+    assert small["model"]["width"] == 96 * grow
+    assert small["model"]["heads"] == setting["model"]["heads"]
+    assert small["optim"]["learning_rate"] == pytest.approx(0.003 / grow)
+    assert small["model"]["dropout"] == {1: 0.3, 2: 0.2, 4: 0.1}[grow]
+    assert small["objective"]["max_length"] == 16
+    assert 3 <= small["training"]["max_epochs"] <= 40
+    assert setting == content(Path(__file__).parents[2])["settings"]["transformer"]
+
+
+# What is guessed
+
+
+def jsonl(folder: Path) -> str:
+    records = [{"translation": {"de": fr, "en": en}} for en, fr in PAIRS]
+    (folder / "x.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return "x.jsonl"
+
+
+def parquet(folder: Path) -> str:
+    rows = [{"idx": 1, "sentence": text, "label": star} for text, star in REVIEWS]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "x.parquet")
+    return "x.parquet"
+
+
+def zip_with_splits(folder: Path) -> str:
+    with zipfile.ZipFile(folder / "x.zip", "w") as archive:
+        for name in ("x/train.csv", "x/dev.csv", "x/test.csv", "x/README.md"):
+            archive.writestr(name, 'text,label\n"a, b",pos\nc d,neg\n')
+    return "x.zip"
+
+
+def zip_of_one(folder: Path) -> str:
+    with zipfile.ZipFile(folder / "x.zip", "w") as archive:
+        archive.writestr("deep/only.tsv", "source\ttarget\na b c\td e f\n")
+    return "x.zip"
+
+
+def gzip_of_one(folder: Path) -> str:
+    (folder / "x.csv.gz").write_bytes(gzip.compress(b"src,trg\na b c,d e f\n"))
+    return "x.csv.gz"
+
+
+def parallel(folder: Path) -> str:
+    (folder / "x").mkdir()
+    for name in ("train.en", "train.fr", "test.en", "test.fr"):
+        (folder / "x" / name).write_text("a b c\n" * 9)
+    return "x"
+
+
+def text(folder: Path) -> str:
+    (folder / "x.txt").write_text("It was a dark night .\n\nThe rain fell .\n")
+    return "x.txt"
+
+
+def text_with_remarks(folder: Path) -> str:
+    with zipfile.ZipFile(folder / "x.zip", "w") as archive:
+        archive.writestr("_about.txt", "Where it comes from.\n")
+        archive.writestr("fra.txt", "It was a dark night .\n\nThe rain fell .\n")
+    return "x.zip"
+
+
+def opinions(folder: Path) -> str:
+    (folder / "x").mkdir()
+    for name in ("rt.pos", "rt.neg"):
+        (folder / "x" / name).write_text("a fine film indeed\n" * 9)
+    return "x"
+
+
+def chinese(folder: Path) -> str:
+    (folder / "x.csv").write_text("zh,en\n" + "我们都喜欢读书。,we all like reading .\n" * 20)
+    return "x.csv"
+
+
+def quoted_tabs(folder: Path) -> str:
+    (folder / "x.tsv").write_text('text\tlabel\n"a\tb"\tpos\n"c"\tneg\n')
+    return "x.tsv"
+
+
+Make = Callable[[Path], str]
+GUESSES: dict[Make, tuple[str, dict[str, Any], Any, str]] = {
+    jsonl: (
+        "jsonl",
+        {
+            "files": {"all": ["x.jsonl"]},
+            "columns": {"source": "translation.de", "target": "translation.en"},
+        },
+        {"method": "hash", "valid": 0.1, "test": 0.1},
+        "word",
+    ),
+    parquet: (
+        "parquet",
+        {"files": {"all": ["x.parquet"]}, "columns": {"text": "sentence", "label": "label"}},
+        {"method": "contiguous", "valid": 0.1, "test": 0.1},
+        "word",
+    ),
+    zip_with_splits: (
+        "csv",
+        {
+            "files": {"train": ["x/train.csv"], "valid": ["x/dev.csv"], "test": ["x/test.csv"]},
+            "columns": {"text": "text", "label": "label"},
+            "separator": ",",
+        },
+        "official",
+        "word",
+    ),
+    zip_of_one: (
+        "tsv",
+        {
+            "files": {"all": ["deep/only.tsv"]},
+            "columns": {"source": "source", "target": "target"},
+        },
+        {"method": "hash", "valid": 0.1, "test": 0.1},
+        "word",
+    ),
+    gzip_of_one: (
+        "csv",
+        {
+            "files": {"all": ["x.csv"]},
+            "columns": {"source": "src", "target": "trg"},
+            "separator": ",",
+        },
+        {"method": "hash", "valid": 0.1, "test": 0.1},
+        "word",
+    ),
+    parallel: (
+        "parallel_text",
+        {
+            "files": {
+                "train": {"source": ["train.en"], "target": ["train.fr"]},
+                "test": {"source": ["test.en"], "target": ["test.fr"]},
+            }
+        },
+        {"method": "out_of_train", "valid": 0.1},
+        "word",
+    ),
+    text: (
+        "text_lines",
+        {"files": {"all": ["x.txt"]}, "benchmarks": None},
+        {"method": "contiguous", "valid": 0.1, "test": 0.1},
+        "word",
+    ),
+    text_with_remarks: (
+        "text_lines",
+        {"files": {"all": ["fra.txt"]}, "benchmarks": None},
+        {"method": "contiguous", "valid": 0.1, "test": 0.1},
+        "word",
+    ),
+    opinions: (
+        "labelled_lines",
+        {"files": {"all": {"positive": ["rt.pos"], "negative": ["rt.neg"]}}},
+        {"method": "contiguous", "valid": 0.1, "test": 0.1},
+        "word",
+    ),
+    chinese: (
+        "csv",
+        {
+            "files": {"all": ["x.csv"]},
+            "columns": {"source": "zh", "target": "en"},
+            "separator": ",",
+        },
+        {"method": "hash", "valid": 0.1, "test": 0.1},
+        "char",
+    ),
+    quoted_tabs: (
+        "csv",
+        {
+            "files": {"all": ["x.tsv"]},
+            "columns": {"text": "text", "label": "label"},
+            "separator": "\t",
+        },
+        {"method": "contiguous", "valid": 0.1, "test": 0.1},
+        "word",
+    ),
+}
+
+
+@pytest.mark.parametrize("make", GUESSES, ids=lambda make: make.__name__)
+def test_formats_columns_and_splits_are_guessed(make: Make, project, seqline) -> None:
+    name = make(project)
+    said = seqline(project, "add", "corpus", name, "--name", "mine")
+    assert (said.status, said.err) == (0, "")
+    block = content(project)["corpora"]["mine"]
+    got = block["format"], block["read"], block["split"], block["text"]["level"]
+    assert got == GUESSES[make]
+    assert seqline(project, "check").status == 0
+
+
+def test_columns_that_names_do_not_tell_are_given(project, seqline) -> None:
+    (project / "x.csv").write_text("3,A title,It is fine today\n1,B,It is not fine\n" * 9)
+    said = seqline(project, "add", "corpus", "x.csv")
+    assert said.status == 2
+    assert said.err.startswith(
+        "seqline: x.csv: got the columns 3, A title, It is fine today; expected names that tell "
+        "what is in them. Name them: --source A --target B, or --text A --label B, "
+    )
+    said = seqline(project, "add", "corpus", "x.csv", "--text", "2", "--label", "0")
+    assert said.status == 0
+    assert content(project)["corpora"]["x"]["read"]["columns"] == {"text": 2, "label": 0}
+    assert "2 labels: 3 9, 1 9" in said.out
+
+
+def test_a_text_without_labels_says_how_to_name_them(project, seqline) -> None:
+    (project / "x.csv").write_text("review,kind\nIt is fine today,x\n")
+    said = seqline(project, "add", "corpus", "x.csv")
+    assert "no column of labels was recognized; for classification add --label NAME" in said.out
+    assert content(project)["corpora"]["x"]["read"]["columns"] == {"text": "review"}
+
+
+@pytest.mark.parametrize(
+    ("write", "arguments", "said"),
+    [
+        (None, ["x.csv"], "FILE: got x.csv; expected a file or folder"),
+        (b"", ["x.csv"], "x.csv: got an empty file; expected at least one line"),
+        (b"en,fr\ncaf\xe9,b\n", ["x.csv"], "x.csv: got byte 0xe9 at offset 9, line 2; expected"),
+        (b"en,fr\n", ["x.csv"], "x.csv: got no row; expected one row at least, below the heading."),
+        (b"en,fr\na\n", ["x.csv"], "got no usable row (1 × columns: 1, expected 2); expected"),
+        (b"en,fr\na,b\n", ["x.csv", "--text", "text"], "got the columns en, fr; expected one call"),
+        (b"en,fr\na,b\n", ["x.csv", "--text", "en", "--target", "fr"], "columns: got target, text"),
+        (b"en,fr\na,b\n", ["x.csv", "--name", "toy_story"], "corpora.toy_story: got a block that "),
+        (b"en,fr\na,b\n", ["x.csv", "--name", "../x"], "--name: got ../x; expected a name of "),
+        (b"PK\3\4", ["x.csv"], "FILE: got x.csv, which cannot be unpacked"),
+    ],
+)
+def test_a_file_that_makes_no_corpus_is_refused_and_nothing_written(
+    write: bytes | None, arguments: list[str], said: str, project, seqline
+) -> None:
+    before = (project / "params.yaml").read_bytes()
+    if write is not None:
+        (project / "x.csv").write_bytes(write)
+    result = seqline(project, "add", "corpus", *arguments)
+    assert (result.status, result.out) == (2, "")
+    assert said in result.err
+    assert result.err.count("\n") == 1
+    assert (project / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["transformer", "nothing"], "CORPUS: got nothing; expected one of toy_story, "),
+        (["transformr", "toy_en_fr"], "FAMILY: got transformr; expected one of "),
+        (
+            ["text_cnn", "mine"],
+            "FAMILY: got text_cnn; expected one of seq2seq, attention_seq2seq, ",
+        ),
+        (["transformer", "toy_en_fr"], "corpora.toy_en_fr: got a corpus that was not downloaded"),
+        (["transformer", "mine", "--setting", "transformer"], "settings.transformer: got a block"),
+        (["transformer", "mine", "--setting", "A b"], "--setting: got A b; expected a name of "),
+        (["transformer", "mine", "--seeds", "0"], "--seeds: got 0; expected a whole number from"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_and_nothing_written(
+    arguments: list[str], said: str, project, seqline
+) -> None:
+    write_tsv(project / "mine.tsv")
+    seqline(project, "add", "corpus", "mine.tsv")
+    before = (project / "params.yaml").read_bytes()
+    result = seqline(project, "add", "run", *arguments)
+    assert (result.status, result.out) == (2, "")
+    assert said in result.err
+    assert result.err.count("\n") == 1
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_a_family_that_begins_from_another_run_is_refused(project, seqline) -> None:
+    write_csv(project / "reviews.csv")
+    seqline(project, "add", "corpus", "reviews.csv")
+    said = seqline(project, "add", "run", "bert_classifier", "reviews")
+    assert said.status == 2
+    assert "FAMILY: got bert_classifier; expected one that begins from scratch" in said.err
+
+
+# The text of params.yaml
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["no", "y", "1", "1.5", "null", "", "a b", "é", 'a"b', "a: b", "#x", "\u2028", "2024-01-01"],
+)
+def test_any_text_stays_a_text_in_every_version_of_yaml(value: str, tmp_path) -> None:
+    (tmp_path / "x.yaml").write_text(f"a: {params_text.flow({'b': [value]})}\n", encoding="utf-8")
+    assert config.read(tmp_path / "x.yaml") == {"a": {"b": [value]}}
+
+
+def test_numbers_have_no_exponent(tmp_path) -> None:
+    values = [0.00001, 1e-7, 0.003, 1.0, 3, True, None]
+    assert "e" not in params_text.flow(values[:5])
+    assert yaml.safe_load(params_text.flow(values)) == values
+
+
+def test_a_block_goes_to_the_end_of_its_section() -> None:
+    text = "a:\n  # first\n  x: {b: 1}\n\n  y:\n    b: 2 # two\n\n# about c\nc: 1\n"
+    new = params_text.with_block(text, "a", params_text.block("z", {"b": 3}, "mine"))
+    assert new == text.replace("2 # two\n", "2 # two\n\n  z: # mine\n    b: 3\n")
+    text = "c: 1\na:\n    x: {b: 1}"
+    new = params_text.with_block(text, "a", params_text.block("z", {"b": 3}, ""))
+    assert new == "c: 1\na:\n    x: {b: 1}\n    z:\n      b: 3\n"
+
+
+@pytest.mark.parametrize("text", ["a: {}\n", "a: {x: {b: 1}}\n", "b: 1\n", "a:\nb: 1\n"])
+def test_a_section_without_lines_of_blocks_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="a: got nothing to add to; expected a section with a blo"):
+        params_text.with_block(text, "a", ["z: 1"])

@@ -1,0 +1,159 @@
+"""`seqline results`: the outcome of all tests on one screen, and what to try next."""
+
+import json
+import re
+import shutil
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+import synthetic_folds
+import synthetic_runs
+import yaml
+from stage_runs import run_evaluate
+
+from pipeline.cli import next_steps, results, standings
+
+TOP = Path(__file__).parents[2]
+TRANSLATORS = {
+    "transformer-1": 0.05,
+    "transformer-2": 0.06,
+    "seq2seq-1": 0.5,
+    "seq2seq-2": 0.45,
+    "ibm1": 0.8,
+}
+MODELS = {"rnn-1": 2.6, "rnn-2": 2.7, "lstm-1": 2.1}
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Translators of which `ibm1` is a baseline, and language models; not to be changed."""
+    root = synthetic_runs.project(tmp_path_factory.mktemp("results"), TRANSLATORS, MODELS, rows=80)
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    content["settings"]["ibm1"] |= {"optim": None, "training": None, "objective": None}
+    content["corpora"]["pairs"]["samples"] = [
+        {"prompt": "a ___ .", "reference": None},
+        {"prompt": "he's calm .", "reference": None},
+    ]
+    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    shutil.copy(TOP / "dvc.yaml", root)
+    (root / "presets").mkdir()
+    for name in TRANSLATORS:
+        run_evaluate(root, name, "pairs")
+    for name in MODELS:
+        run_evaluate(root, name, "story")
+    return root
+
+
+def test_best_next_and_baseline_are_shown_with_their_distance(evaluated: Path, seqline) -> None:
+    said = seqline(evaluated, "results")
+    assert (said.status, said.err) == (0, "")
+    lines = said.out.splitlines()
+    at = lines.index("Translators on pairs (BLEU)")
+    cells = [re.split(r" {2,}", line.strip()) for line in lines[at + 1 : at + 4]]
+    assert [row[:2] for row in cells] == [
+        ["best", "transformer"],
+        ["next", "seq2seq"],
+        ["baseline", "ibm1"],
+    ]
+    scores = [float(row[2].split(" ")[0]) for row in cells]
+    for row, score in zip(cells[1:], scores[1:], strict=True):
+        assert float(row[3]) == pytest.approx(scores[0] - score, abs=0.011)
+        assert re.fullmatch(r"(yes|no), p [<=] 0\.\d{3}", row[4])
+    assert cells[2][4].startswith("yes"), "four fifths of the baseline's words are wrong"
+
+
+def test_values_for_scripts_are_those_of_the_metrics(evaluated: Path, seqline) -> None:
+    found = json.loads(seqline(evaluated, "results", "--json").out)
+    [translators] = [each for each in found if each["corpus"] == "pairs"]
+    for row in translators["rows"]:
+        names = [name for name in TRANSLATORS if name.partition("-")[0] == row["setting"]]
+        metrics = [
+            json.loads((evaluated / f"reports/metrics/{name}.json").read_text()) for name in names
+        ]
+        values = [each["test"]["bleu"]["score"] for each in metrics]
+        assert row["values"] == values
+        assert row["mean"] == pytest.approx(statistics.mean(values))
+        assert row["is_baseline"] == (row["setting"] == "ibm1")
+    [_, seq2seq, _] = translators["rows"]
+    assert seq2seq["lead_of_best"] == pytest.approx(
+        translators["rows"][0]["mean"] - seq2seq["mean"]
+    )
+    assert seq2seq["test"]["p"] <= seq2seq["test"]["p_corrected"]
+
+
+def test_lower_scores_lead_where_lower_is_better_and_one_seed_is_not_tested(
+    evaluated: Path,
+) -> None:
+    [models] = [each for each in standings.standings(evaluated) if each.corpus == "story"]
+    best, following = models.rows
+    assert (best.name, following.name) == ("lstm", "rnn")
+    assert following.lead is not None
+    assert following.lead > 0
+    assert following.p is None
+    [_, title, _, line] = [line for line, _ in results.table([models])]
+    assert title.endswith("(perplexity, lower is better)")
+    assert line.endswith("not tested")
+
+
+def test_the_default_dag_fits_on_one_screen(evaluated: Path, seqline) -> None:
+    """Six tables of four lines, as the default DAG has, beside what the command prints here."""
+    out = seqline(evaluated, "results").out.splitlines()
+    tables = len(standings.standings(evaluated))
+    others = len(out) - sum(1 + len(each.rows) for each in standings.standings(evaluated))
+    assert tables == 2
+    assert others + 6 * 4 <= 40
+    assert max(map(len, out)) <= 100
+
+
+def test_three_commands_to_try_have_the_project_s_own_names(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = standings.standings(evaluated)
+    commands = [command for command, _ in next_steps.after_results(evaluated, found)]
+    assert commands == [
+        """seqline translate 'he'"'"'s calm .' --run transformer""",
+        "dvc exp run -S settings.transformer.optim.learning_rate=0.001",
+        "seqline ui",
+    ]
+    # Under `make repro`, the environment is on the PATH but not active in the user's shell.
+    monkeypatch.setattr(sys, "prefix", str(evaluated / ".venv"))
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    assert next_steps.activation(evaluated) == "source .venv/bin/activate"
+    monkeypatch.setenv("VIRTUAL_ENV", str(evaluated / ".venv"))
+    assert next_steps.activation(evaluated) is None
+
+
+def test_folds_are_one_table_with_the_number_of_folds(tmp_path: Path) -> None:
+    nats = {"rnn": {0: [2.6], 1: [2.7], 2: [2.8]}, "lstm": {0: [2.1], 1: [2.0], 2: [2.2]}}
+    root = synthetic_folds.project(tmp_path / "folds", nats)
+    shutil.copy(TOP / "dvc.yaml", root)
+    for setting, by_fold in nats.items():
+        for fold in by_fold:
+            run_evaluate(root, f"{setting}_{fold}-1", f"text_{fold}")
+    [standing] = standings.standings(root)
+    assert standing.values_are == "folds"
+    assert [row.name for row in standing.rows] == ["lstm", "rnn"]
+    assert all(len(row.values) == 3 for row in standing.rows)
+
+
+def test_a_run_without_scores_is_refused_with_what_to_do(
+    evaluated: Path, tmp_path: Path, seqline
+) -> None:
+    root = shutil.copytree(evaluated, tmp_path / "project")
+    (root / "reports/metrics/ibm1.json").unlink()
+    said = seqline(root, "results")
+    assert (said.status, said.out) == (2, "")
+    assert "ibm1.json" in said.err
+    assert "dvc repro" in said.err
+
+
+def test_comparing_two_settings_gives_values_for_scripts(evaluated: Path, seqline) -> None:
+    said = seqline(evaluated, "compare", "seq2seq", "transformer", "--json")
+    [pair] = json.loads(said.out)
+    assert [row["setting"] for row in pair["rows"]] == ["transformer", "seq2seq"]
+    test = pair["rows"][1]["test"]
+    assert {test["first"], test["second"]} == {"transformer", "seq2seq"}
+    assert test["low"] <= test["difference"] <= test["high"]
+    assert test["p"] == test["p_corrected"], "a single pair needs no correction"

@@ -1,0 +1,239 @@
+"""What the checks of a new family find, and the command: the template, and the template with one
+fault each."""
+
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CommandResult
+
+from pipeline.conformance import Case, cases, examine
+from pipeline.core import config
+from pipeline.core.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = (ROOT / "docs/my_family.py").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs/own_model.md").read_text(encoding="utf-8")
+BLOCK = {"window": 3, "embedding": 8, "hidden": 16, "dropout": 0.1}
+FAULTS: dict[str, tuple[str, str, str, str]] = {
+    "a default": (
+        "    dropout: float\n",
+        "    dropout: float = 0.1\n",
+        "settings",
+        "Config: got defaults of dropout; expected none.",
+    ),
+    "no class Config": (
+        "Config",
+        "Settings",
+        "settings",
+        "my_family.py: got no class Config; expected a frozen dataclass of that name.",
+    ),
+    "a Config that is not frozen": (
+        "frozen=True, ",
+        "",
+        "settings",
+        "Config: got a class that can be changed; expected @dataclass(frozen=True",
+    ),
+    "no method": (
+        "    def project(",
+        "    def readout(",
+        "methods",
+        "Model: got no project(hidden_NH); expected contracts.LanguageModel or",
+    ),
+    "another parameter": (
+        "    def reorder(self, state: State, rows_B",
+        "    def reorder(self, state: State, rows",
+        "methods",
+        "Model: got no reorder(state, rows_B); expected contracts.Decodable, for searches.",
+    ),
+    "a seen future": (
+        "window_BTW = ids_BK.unfold(1, self.window, 1)",
+        "window_BTW = ids_BK.roll(-1, 1).unfold(1, self.window, 1)",
+        "causality",
+        "predictions before a change of token 6: got a difference of",
+    ),
+    "a state that is dropped": (
+        "if state is None else state[0]",
+        "",
+        "windows",
+        "hidden of windows: got a difference of",
+    ),
+    "a prompt that is read to its last id": (
+        "torch.arange(1 - self.window, 0, device=last_B.device)",
+        "torch.arange(2 - self.window, 1, device=last_B.device)",
+        "prompts",
+        "step 1 after prompts of 1, 2, 4, 8, 9, 10, 13, 22 ids: got a difference of",
+    ),
+    "logits in place of log-probabilities": (
+        "squeeze(1)).float().log_softmax(-1), after",
+        "squeeze(1)).float(), after",
+        "shapes",
+        "step, the sum of the probabilities: got a difference of",
+    ),
+    "a changed state": (
+        "return (state[0].index_select(0, rows_B),)",
+        "return (state[0].copy_(state[0].flip(0)).index_select(0, rows_B),)",
+        "states",
+        "rows [1, 0]: got a difference of",
+    ),
+    "random numbers": (
+        "x_BTE = self.embedding(window_BTW).flatten(2)",
+        "x_BTE = self.embedding(window_BTW).flatten(2)\n"
+        "        x_BTE = x_BTE + 0.1 * torch.randn_like(x_BTE)",
+        "repeatable",
+        "outputs of the same model: got a difference of",
+    ),
+    "an unused layer": (
+        "        self.dropout = Dropout",
+        "        self.unused = nn.Linear(3, 4)\n        self.dropout = Dropout",
+        "gradients",
+        "parameters: got no gradient of unused.weight, unused.bias; expected one of each.",
+    ),
+    "a state outside of the weights": (
+        "return self.dropout(hidden_BTH), ",
+        "return self.dropout(hidden_BTH) * self.scale, ",
+        "save and load",
+        "outputs of the loaded model: got a difference of",
+    ),
+    "no learning": (
+        "return self.dropout(hidden_BTH), ",
+        "return self.dropout(hidden_BTH) * 0.001, ",
+        "learning",
+        "training: got a perplexity of",
+    ),
+    "an error": (
+        "x_BTE = self.embedding(window_BTW).flatten(2)",
+        "x_BTE = self.embedding(window_BTW).flatten(1)",
+        "shapes",
+        "RuntimeError: mat1 and mat2 shapes cannot be multiplied",
+    ),
+}
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Case]:
+    """Make the source code the family `my_family`."""
+
+    def install(source: str) -> Case:
+        module = types.ModuleType("pipeline.models.my_family")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        names = config.module_names
+        monkeypatch.setattr(
+            config,
+            "module_names",
+            lambda package: names(package) + ["my_family"] * (package == "pipeline.models"),
+        )
+        exec(compile(source, "my_family.py", "exec"), module.__dict__)
+        return Case(family="my_family", task="language_model", block=BLOCK)
+
+    return install
+
+
+def test_the_template_keeps_its_contracts(family: Callable[[str], Case]) -> None:
+    findings = list(examine(family(TEMPLATE)))
+    assert {finding.state for finding in findings} == {"ok"}
+    assert len(findings) == 11
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named_in_one_line(fault: str, family: Callable[[str], Case]) -> None:
+    old, new, name, line = FAULTS[fault]
+    assert old in TEMPLATE
+    source = TEMPLATE.replace(old, new)
+    if "self.scale" in new:
+        scale = "self.window = config.window\n        self.scale = torch.rand(()).item()\n"
+        source = source.replace("self.window = config.window\n", scale)
+
+    found = {finding.name: finding for finding in examine(family(source))}
+    assert found[name].state == "FAIL"
+    assert found[name].detail.startswith(line)
+    assert "\n" not in found[name].detail
+    # What comes first is right.
+    before = list(found)[: list(found).index(name)]
+    assert {found[other].state for other in before} <= {"ok"}
+
+
+def test_nothing_is_tried_without_a_model(family: Callable[[str], Case]) -> None:
+    source = TEMPLATE.replace("    def project(", "    def readout(")
+    states = [finding.state for finding in examine(family(source))]
+    assert states == ["ok", "FAIL", *["skip"] * 9]
+
+
+# The command
+
+
+@pytest.mark.long
+def test_a_stranger_copies_the_template_and_checks_it(tmp_path: Path) -> None:
+    """As docs/own_model.md says, in a copy of the project."""
+    root = tmp_path / "project"
+    for name in ("pipeline", "presets"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "params.yaml", "flow.yaml"):
+        shutil.copy(ROOT / name, root)
+    shutil.copy(ROOT / "docs/my_family.py", root / "pipeline/models")
+
+    # The blocks of the guide.
+    [block] = [part for part in GUIDE.split("```") if part.startswith("yaml\nsettings:")]
+    content = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    for section, blocks in yaml.safe_load(block.removeprefix("yaml\n")).items():
+        content[section] |= blocks
+    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+    program = "from pipeline.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "check-model", "my_family"],
+        cwd=root,
+        env={"PYTHONPATH": str(root), "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "my_family keeps the contracts of language_model"
+    shown = [part for part in GUIDE.split("```") if part.startswith("\nok ")]
+    assert done.stdout in [part.lstrip("\n") for part in shown]
+
+
+def test_command_prints_a_line_for_each_check(
+    project: Path, seqline: Callable[..., CommandResult]
+) -> None:
+    block = "{cell: gru, lags: 4, hidden: 8, layers: 1, implementation: fused}"
+    done = seqline(project, "check-model", "recurrent_ar", "--model", block)
+    assert done.status == 0
+    *lines, last = done.out.splitlines()
+    assert all(line.startswith("ok    ") for line in lines)
+    assert last == "recurrent_ar keeps the contracts of series"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("lstm",), "FAMILY: got lstm; expected one of"),
+        (("seq2seq", "--setting", "gru"), "FAMILY: got seq2seq with the setting gru; expected a"),
+        (("seq2seq", "--model", "{hidden: }}"), "--model: got {hidden: }}; expected YAML"),
+        (("seq2seq", "--model", "32"), "--model: got 32; expected a mapping, such as"),
+        (
+            ("seq2seq", "--model", "{}", "--task", "translate"),
+            "--task: got translate",
+        ),
+    ],
+)
+def test_mistakes_of_the_command_are_one_line(
+    project: Path, seqline: Callable[..., CommandResult], arguments: tuple[str, ...], line: str
+) -> None:
+    done = seqline(project, "check-model", *arguments)
+    assert done.status == 2
+    assert done.err.startswith(f"seqline: {line}")
+    assert done.err.count("\n") == 1
+
+
+def test_case_of_a_run_contains_the_model_of_its_initial_run() -> None:
+    case = cases.find([ROOT / "presets/wikitext2.yaml"], "cache_lm", None)
+    assert case.component is not None
+    assert case.component.family == "recurrent_lm"
+    with pytest.raises(UserError, match=r"^FAMILY: got cache_lm; expected a family of a run"):
+        cases.find([ROOT / "params.yaml"], "cache_lm", None)

@@ -1,0 +1,149 @@
+"""The documentation's site: its references to the book, its links, and that it builds."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
+
+from generator import links, references, tables  # noqa: E402
+
+MODULE = '''"""Attention (Vaswani et al. 2017; d2l sections 11.3 to
+11.5)."""
+from pipeline.nn.masks import real_BS
+
+
+class Layer:
+    """A layer (d2l section 11.7)."""
+
+    def forward(self):
+        """Scores of keys. More."""
+        # Divide them (d2l
+        # equation 11.3.6).
+        return real_BS
+'''
+
+
+def test_references_have_number_line_and_the_definition_they_stand_in(tmp_path: Path) -> None:
+    file = tmp_path / "layer.py"
+    file.write_text(MODULE)
+    found = references.find(tmp_path, file)
+    assert [(r.kind, references.text_of(r.number), r.line, r.name, r.owner) for r in found] == [
+        ("section", "11.3", 1, "layer", ""),
+        ("section", "11.4", 1, "layer", ""),
+        ("section", "11.5", 1, "layer", ""),
+        ("section", "11.7", 6, "Layer", "Layer"),
+        ("equation", "11.3.6", 11, "forward", "Layer"),
+    ]
+    assert found[0].says == "Attention"
+
+
+def test_a_family_reaches_the_definitions_that_it_uses_and_no_others() -> None:
+    reached = references.reached(ROOT, ROOT / "pipeline/models/attention_seq2seq.py")
+    scores = reached[ROOT / "pipeline/nn/attention_scores.py"]
+    assert {"Additive", "masked_softmax"} <= scores
+    transformer = references.reached(ROOT, ROOT / "pipeline/models/transformer.py")
+    assert "Recurrent" not in transformer.get(ROOT / "pipeline/nn/cells.py", ())
+
+
+@pytest.mark.parametrize(
+    ("document", "link", "page", "expected"),
+    [
+        (
+            "docs/book.md",
+            "[a](../pipeline/nn/dropout.py)",
+            "book.md",
+            "source/pipeline/nn/dropout.py.md",
+        ),
+        ("README.md", "[a](docs/book.md#results)", "index.md", "book.md#results"),
+        ("docs/book.md", "[a](../CONTRIBUTING.md)", "book.md", "contributing.md"),
+        ("docs/book.md", "[a](https://d2l.ai)", "book.md", "https://d2l.ai"),
+        ("docs/book.md", "[a](#here)", "book.md", "#here"),
+    ],
+)
+def test_links_to_files_become_links_to_pages(
+    document: str, link: str, page: str, expected: str
+) -> None:
+    assert links.rewrite(link, document, page) == f"[a]({expected})"
+
+
+def test_every_family_is_in_the_table() -> None:
+    files = {file.stem for file in (ROOT / "pipeline/models").glob("[a-z]*.py")}
+    assert {family.name for family in tables.families()} == files
+
+
+class Page(HTMLParser):
+    """Hosts that a page loads something from, and its ids."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for key, value in attrs:
+            if key == "id" and value:
+                self.ids.add(value)
+            loads = key == "src" or (
+                tag == "link" and key == "href" and ("rel", "canonical") not in attrs
+            )
+            if loads and value and re.match(r"(https?:)?//", value):
+                self.loaded.append(value)
+
+
+@pytest.mark.long
+def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"},
+    )
+    assert built.returncode == 0, built.stderr
+    assert "WARNING" not in built.stdout + built.stderr
+    pages = {file: Page(file.read_text(encoding="utf-8")) for file in tmp_path.rglob("*.html")}
+    assert not {str(file): page.loaded for file, page in pages.items() if page.loaded}
+
+    # An equation's link leads to its line.
+    text = (tmp_path / "family/attention_seq2seq.html").read_text(encoding="utf-8")
+    targets = re.findall(r'href="\.\./(source/[^"#]+\.html)#(line-\d+)"', text)
+    assert targets
+    for file, anchor in targets:
+        assert anchor in pages[tmp_path / file].ids
+
+
+def test_the_chinese_readme_names_files_and_commands_that_exist() -> None:
+    chinese = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+    english = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`(pipeline/[\w/]+(?:\.py)?)/?`", chinese):
+        assert (ROOT / path).exists(), path
+    for block in re.findall(r"```\n(.*?)```", chinese, re.DOTALL):
+        for line in block.splitlines():
+            assert line.partition("  #")[0].strip() in english
+
+
+def _messages() -> list[str]:
+    text = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+
+
+FROM_ELSEWHERE = {"Disk quota exceeded", "No space left on device"}  # the operating system's
+
+
+@pytest.mark.parametrize("message", sorted(set(_messages()) - FROM_ELSEWHERE))
+def test_messages_of_troubleshooting_are_those_of_the_code(message: str) -> None:
+    """Literal parts of a message, in order, are literals of one file."""
+    parts = [part for part in message.removeprefix("expected ").split(" nan") if part.strip()]
+    files = [*(ROOT / "pipeline").rglob("*.py"), ROOT / "bootstrap.py"]
+    joined = [re.sub(r'"\s*\n\s*f?"', "", file.read_text(encoding="utf-8")) for file in files]
+    assert any(all(part in text for part in parts) for text in joined)

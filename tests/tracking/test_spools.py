@@ -1,0 +1,324 @@
+"""Spools: the times of trainings, and nothing that a follower which is killed or gets no processor
+can lose."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tracking_project import (
+    all_runs,
+    curve,
+    digest_of,
+    empty_store,
+    eventually,
+    finish,
+    followers,
+    parents,
+    project,
+    start_training,
+    write_project,
+)
+
+from pipeline import tracking
+from pipeline.cli import health_checks
+from pipeline.core.locks import try_lock
+from pipeline.tracking import follower, live_log, mlflow_store, run_lock, spools
+
+__all__ = ["empty_store", "project"]  # fixtures
+KEY = ("lstm", digest_of("lstm"))
+BLOCK = {
+    "setting": "lstm",
+    "family": "recurrent_lm",
+    "task": "language_model",
+    "corpus": "toy",
+    "seed": 1,
+    "init_from": "scratch",
+    "model": {"hidden": 8},
+    "objective": {"steps": 32},
+    "optim": {"name": "adam"},
+    "training": {"max_epochs": 1},
+}
+
+
+class Clock:
+    """A clock that tests set, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """Trainings at times that the test sets, without followers."""
+    clock = Clock()
+    monkeypatch.setattr(spools, "now", clock)
+    monkeypatch.setattr(live_log, "_start_follower", lambda *_: None)
+    monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
+    return clock
+
+
+class Interruption(Exception):
+    """Ends a training as a kill does: without a record."""
+
+
+def train(root: Path, clock: Clock, seconds: int, *, run: str = "lstm", end: str = "end") -> None:
+    """A training of so many seconds with a step in each; `end` is `end`, `fail` or `kill`."""
+    steps = [int(record["step"]) for record in records(root, run) if "step" in record]
+    with live_log.live(
+        run=run, digest=digest_of(run), work=root, root=root, params=BLOCK, tags={"device": "cpu"}
+    ) as log:
+        for step in range(max(steps, default=0) + 1, max(steps, default=0) + seconds + 1):
+            clock.now += 1000
+            log({"train/loss": 1.0 / step}, step)
+        if end == "fail":
+            raise Interruption
+        if end == "kill":
+            log.end = lambda status: log.flush()  # type: ignore[attr-defined]
+
+
+def records(root: Path, run: str = "lstm") -> list[dict[str, Any]]:
+    path = spools.path_of(root, (run, digest_of(run)))
+    return [json.loads(line) for line in path.open()] if path.exists() else []
+
+
+def the_spool(root: Path) -> spools.SpoolInfo:
+    spool = spools.find(root, KEY)
+    assert spool is not None
+    return spool
+
+
+def milliseconds(run: Any) -> int:
+    return int(run.info.end_time - run.info.start_time)
+
+
+def test_a_spool_has_the_times_of_its_training(tmp_path: Path, clock: Clock) -> None:
+    began = clock.now
+    train(tmp_path, clock, 12)
+    spool = the_spool(tmp_path)
+    assert (spool.start, spool.active, spool.status) == (began, 12_000, "FINISHED")
+    assert spool.over
+
+
+def test_the_time_between_a_kill_and_the_resumption_does_not_count(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = clock.now
+    train(tmp_path, clock, 10, end="kill")
+    assert the_spool(tmp_path).status == ""
+    clock.now += 3_600_000
+    train(tmp_path, clock, 5)
+    spool = the_spool(tmp_path)
+    assert (spool.start, spool.active, spool.status) == (began, 15_000, "FINISHED")
+    assert [record["step"] for record in records(tmp_path) if "step" in record] == [*range(1, 16)]
+
+
+def test_a_training_that_is_repeated_has_times_of_its_own(tmp_path: Path, clock: Clock) -> None:
+    train(tmp_path, clock, 10)
+    clock.now += 3_600_000
+    began = clock.now
+    train(tmp_path, clock, 7)
+    assert (the_spool(tmp_path).start, the_spool(tmp_path).active) == (began, 7_000)
+
+
+def test_a_running_training_is_not_pending(tmp_path: Path, clock: Clock) -> None:
+    with live_log.live(run="lstm", digest=KEY[1], work=tmp_path, root=tmp_path, params=BLOCK):
+        assert spools.pending(tmp_path) == []
+    assert [spool.key for spool in spools.pending(tmp_path)] == [KEY]
+
+
+def test_sync_records_a_training_whose_follower_never_ran_with_its_own_times(
+    project: Path, clock: Clock
+) -> None:
+    began = clock.now
+    train(project, clock, 12)
+    clock.now += 3_600_000
+    for number in range(3):
+        message = tracking.sync(project)
+        assert ("lstm: curves recorded" in message) == (number == 0)
+        clock.now += 3_600_000
+    client = mlflow_store.connect(project)
+    [run] = all_runs(client)
+    assert (run.info.start_time, milliseconds(run)) == (began, 12_000)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["device"] == "cpu"
+    [parent] = parents(client)
+    assert milliseconds(parent) == 12_000
+    assert spools.pending(project) == []
+    # The times of the points are those of the training.
+    points = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.timestamp) for point in points[:12]] == [
+        (step, began + 1000 * step) for step in range(1, 13)
+    ]
+
+
+@pytest.mark.long
+def test_a_lost_store_is_filled_with_the_same_times(project: Path, clock: Clock) -> None:
+    began = clock.now
+    train(project, clock, 12)
+    tracking.sync(project)
+    assert records(project) == [], "its metrics are no longer needed"
+    (project / "mlflow.db").unlink()
+    clock.now += 3_600_000
+    tracking.sync(project)
+    [run] = all_runs(mlflow_store.connect(project))
+    assert (run.info.start_time, milliseconds(run)) == (began, 12_000)
+
+
+def test_a_failed_training_is_recorded_as_failed(
+    project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "data/models/lstm/config.json").unlink()
+    with pytest.raises(Interruption):
+        train(project, clock, 4, end="fail")
+    tracking.sync(project)
+    [run] = all_runs(mlflow_store.connect(project))
+    assert (run.info.status, milliseconds(run)) == ("FAILED", 4_000)
+
+
+def test_a_repeated_training_keeps_its_outcome_and_has_the_new_duration(
+    project: Path, clock: Clock
+) -> None:
+    train(project, clock, 12)
+    tracking.sync(project)
+    clock.now += 3_600_000
+    train(project, clock, 9)
+    tracking.sync(project)
+    clock.now += 3_600_000
+    with pytest.raises(Interruption):
+        train(project, clock, 2, end="fail")
+    tracking.sync(project)
+    [run] = all_runs(mlflow_store.connect(project))
+    assert (run.info.status, milliseconds(run)) == ("FINISHED", 9_000)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]\n", b'{"run": 1, "digest": "d"}\n', b"\xff\n", b"[" * 100_000]
+)
+def test_a_damaged_spool_is_passed_over_by_sync(content: bytes, project: Path) -> None:
+    path = spools.path_of(project, KEY)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert "lstm: recorded" in tracking.sync(project)
+    assert path.read_bytes() == content
+
+
+def test_doctor_names_the_trainings_that_mlflow_lacks(project: Path, clock: Clock) -> None:
+    assert health_checks.trainings(project).state == "ok"
+    train(project, clock, 3)
+    finding = health_checks.trainings(project)
+    assert finding.state == "warn"
+    assert finding.detail == "1 not all in MLflow (lstm)"
+    tracking.sync(project)
+    assert health_checks.trainings(project).state == "ok"
+
+
+def watch_of(root: Path, lines: Any) -> follower.Watch:
+    """A watch on a training that is over, which does not end this process."""
+    return follower.Watch(lines, -1, root)
+
+
+def test_a_follower_sends_what_others_left(project: Path, clock: Clock) -> None:
+    for run in ("a-1", "a-2", "a-3"):
+        train(project, clock, 3, run=run)
+    with spools.path_of(project, ("a-1", digest_of("a-1"))).open("rb") as lines:
+        watch = watch_of(project, lines)
+        assert follower.follow(lines, project, Path(lines.name), watch)
+        follower.send_others(project, watch)
+    assert spools.pending(project) == []
+    client = mlflow_store.connect(project)
+    assert sorted(run.info.run_name for run in all_runs(client)) == ["a-1", "a-2", "a-3"]
+    assert {milliseconds(run) for run in all_runs(client)} == {3_000}
+
+
+def test_one_follower_stays_and_the_others_do_not_wait(project: Path, clock: Clock) -> None:
+    train(project, clock, 3)
+    with spools.path_of(project, KEY).open("rb") as lines:
+        first, second = (watch_of(project, lines) for _ in range(2))
+        first._grace = second._grace = -1.0  # the grace period is over
+        assert not first.late()
+        assert second.late()
+        follower.send_others(project, second)
+        assert len(spools.pending(project)) == 1
+        follower.send_others(project, first)
+        assert spools.pending(project) == []
+
+
+def test_a_follower_that_stays_ends_where_the_store_fails(
+    project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    train(project, clock, 3)
+    with spools.path_of(project, KEY).open("rb") as lines:
+        watch = watch_of(project, lines)
+        watch._grace = -1.0
+        assert not follower.follow(lines, project, Path(lines.name), watch)
+    assert len(spools.pending(project)) == 1
+
+
+@pytest.mark.long
+def test_trainings_whose_followers_are_killed_are_recorded_by_a_later_one(project: Path) -> None:
+    write_project(project, ("a", "b", "c"))
+    client = mlflow_store.connect(project)
+    for run in ("a", "b"):
+        training = start_training(project, 40, 0.05, run=run)
+        for process in eventually(lambda: followers(project)):
+            os.kill(process, signal.SIGKILL)
+        finish(training)
+    assert len(spools.pending(project)) == 2
+    finish(start_training(project, 20, 0.0, run="c"))
+    eventually(lambda: not followers(project))
+    assert sorted(run.info.run_name for run in all_runs(client)) == ["a", "b", "c"]
+    assert curve(client, project, "a") == curve(client, project, "b") == [*range(1, 41)]
+    assert {run.info.status for run in all_runs(client)} == {"FINISHED"}
+
+
+@pytest.mark.long
+def test_followers_that_get_no_processor_leave_their_spools_to_one_that_stays(
+    project: Path,
+) -> None:
+    """Without a grace period each follower is too late; here another process holds the place of
+    the one that stays, and then leaves it."""
+    names = ("a", "b", "c")
+    write_project(project, (*names, "d"))
+    (project / ".seqline/tracking").mkdir(parents=True)
+    with (run_lock.locks(project) / "followers.lock").open("a+") as place:
+        assert try_lock(place)
+        for run in names:
+            finish(start_training(project, 20, 0.0, run=run, SEQLINE_FOLLOWER_SECONDS="-1"))
+        eventually(lambda: not followers(project))
+    left = len(spools.pending(project))
+    assert left > 0, "a follower finished within 5 s after it was late"
+    finish(start_training(project, 20, 0.0, run="d", SEQLINE_FOLLOWER_SECONDS="-1"))
+    eventually(lambda: not followers(project))
+    assert spools.pending(project) == []
+    client = mlflow_store.connect(project)
+    assert sorted(run.info.run_name for run in all_runs(client)) == [*names, "d"]
+
+
+class Waiting(Exception):
+    """Raised instead of a pause."""
+
+
+def test_a_follower_that_stays_waits_for_those_that_are_at_work(
+    project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would end before one that then gives up."""
+
+    def pause(self: follower.Watch, seconds: float) -> None:
+        raise Waiting
+
+    train(project, clock, 3)
+    monkeypatch.setattr(follower.Watch, "pause", pause)
+    with (
+        run_lock.sole(project, KEY, lambda: False, "follower"),
+        spools.path_of(project, KEY).open("rb") as lines,
+        pytest.raises(Waiting),
+    ):
+        follower.send_others(project, watch_of(project, lines))
