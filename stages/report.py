@@ -36,6 +36,7 @@ def main() -> None:
         ("--plots", "folder with <run>/*.csv"),
         ("--scores", "folder with <run>/<split>.parquet"),
         ("--predictions", "folder with <run>/samples.parquet"),
+        ("--corpora", "folder with <corpus>.json"),
         ("--summary", "JSON file to write with the score of each setting"),
         ("--comparison", "Markdown file to write"),
         ("--page", "HTML file to write"),
@@ -44,11 +45,6 @@ def main() -> None:
         ("--looks", "CSV file of the looks at test sets, to which those of these runs are added"),
     ):
         parser.add_argument(option, type=Path, required=True, help=help_text)
-    parser.add_argument(
-        "--corpora",
-        type=Path,
-        help="folder with <corpus>.json; without it the report has no statistics of the corpora",
-    )
     arguments = parser.parse_args()
 
     groups = results.groups(arguments.params, arguments.metrics, arguments.scores)

@@ -50,13 +50,12 @@ _ATTENTION = (
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Folders with the outputs of earlier stages; `corpora` is None if the report is to have no
-    statistics of the corpora."""
+    """Folders with the outputs of earlier stages."""
 
     plots: Path
     scores: Path
     predictions: Path
-    corpora: Path | None
+    corpora: Path
 
 
 def document(
@@ -90,9 +89,7 @@ def document(
         blocks += _figures(group, figures.get(group.key, []))
         if not group.fold_of:
             blocks += fold(_signatures(group))
-    if folders.corpora is not None:
-        blocks += corpora.section(groups, folders.corpora)
-    return blocks
+    return [*blocks, *corpora.section(groups, folders.corpora)]
 
 
 def _group(group: Group, evaluation: Evaluation, folders: Folders, count: Paragraph) -> list[Block]:
