@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,9 @@ def main() -> None:
     metrics |= {"notes": notes} if notes else {}
 
     with atomic_dir(arguments.plots) as plots:
-        _write_csv(plots / "history.csv", validations(history))
-        _write_csv(plots / "training.csv", training(history))
-        _write_csv(plots / "by_length.csv", lengths)
+        _write_csv(plots / "history.csv", ("step", "epoch"), validations(history))
+        _write_csv(plots / "training.csv", ("step", "epoch"), training(history))
+        _write_csv(plots / "by_length.csv", ("split",), lengths)
     with atomic_file(arguments.metrics) as file:
         content = json.dumps(_round(metrics), indent=2, ensure_ascii=False)
         file.write_text(content + "\n", encoding="utf-8")
@@ -168,13 +169,14 @@ def _limits(path: Path) -> dict[str, dict[str, float]]:
     return limits
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows with a header; an empty file if there are none."""
+def _write_csv(path: Path, keys: Sequence[str], rows: list[dict[str, Any]]) -> None:
+    """Write the rows with a header; that of `keys` alone, their first columns, if there are
+    none."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        if rows:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(_round(row) for row in rows)
+        columns = list(rows[0]) if rows else keys
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_round(row) for row in rows)
 
 
 def _round(value: Any) -> Any:

@@ -117,6 +117,7 @@ def tokenize(
             split.flush()
 
     check(splits, split_config, block.limit, where)
+    check_labels(splits, split_config, block.limit, where)
     train = splits["train"]
     return {
         "blank_lines": rows.blank_lines,
@@ -153,8 +154,8 @@ def check(
     limit: int | None,
     where: str,
 ) -> None:
-    """Refuse a corpus that lacks one of the splits that every run needs, or has one without rows
-    or without one of the corpus's labels."""
+    """Refuse a corpus that lacks one of the splits that every run needs, or has one without
+    rows."""
     if UNSPLIT in splits:
         raise refuse(
             f"{where}.split",
@@ -185,8 +186,15 @@ def check(
                 todo,
             )
 
-    # Without a label, the scores of a needed split would be those of another task. A further test
-    # set may have fewer labels, but none that train lacks.
+
+def check_labels(
+    splits: dict[str, SplitWriter],
+    split_config: params.Splitting | None,
+    limit: int | None,
+    where: str,
+) -> None:
+    """Refuse a corpus if one of the splits that every run needs lacks one of its labels: the scores
+    of that split would be those of another task. A further test set may have fewer labels."""
     labels = sorted({label for split in splits.values() for label in split.labels})
     lacking = (
         (name, label)

@@ -140,10 +140,6 @@ MEANINGS = {
     "transformer_lm.learned_positions": "whether positions are learned, or sinusoidal",
     "lags": "number of values that are read",
     "interpolated_lm.ngrams": "settings of each n-gram model, by a name: [ngram_lm](#ngram_lm)",
-    "pair_naive_bayes.ngrams": "as that of [naive_bayes](#naive_bayes)",
-    "pair_naive_bayes.counts": "as that of [naive_bayes](#naive_bayes)",
-    "pair_naive_bayes.alpha": "as that of [naive_bayes](#naive_bayes)",
-    "pair_naive_bayes.calibrate": "as that of [naive_bayes](#naive_bayes)",
     "translation_memory.similarity": (
         "of two sources: `overlap` (Dice's coefficient of the words), `tf_idf` (cosine of the "
         "weighted counts) or `edit` (1 - edit distance in words / length of the longer one)"

@@ -1,4 +1,4 @@
-"""Whether the models of a family keep the contracts of `pipeline/contracts.py`, by trying.
+"""Tests of the models of a family against the contracts of `pipeline/contracts.py`.
 
 `examine(case)` runs the checks of every family, in `common.py`, and those of the family's task, in
 `tasks/`. The data are a few hundred rows whose rule is known; models have the sizes of their
@@ -36,7 +36,7 @@ ADAM = {
 
 
 class Failed(Exception):
-    """A check found a fault: one line with what was found, what is expected, and what to do."""
+    """A fault: one line with the value, what is expected, and what to do."""
 
 
 Check = Callable[["Case"], None]
@@ -133,7 +133,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of a check. `skip`: another one that failed comes first."""
+    """The outcome of a check. `skip`: a check that comes first has failed."""
 
     state: Literal["ok", "FAIL", "skip"]
     name: str
@@ -191,8 +191,10 @@ def _place(error: Exception) -> str:
     """The line of the family's own code that raised the error."""
     models = Path(__file__).parents[1] / "models"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).parent == models]
-    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    in_models = [frame for frame in frames if Path(frame.filename).parent == models]
+    if not in_models:
+        return ""
+    return f" ({Path(in_models[-1].filename).name}, line {in_models[-1].lineno})"
 
 
 def add_noise(model: nn.Module) -> None:

@@ -69,8 +69,8 @@ def missing_methods(model: type, protocol: Any) -> list[str]:
     missing = []
     for name, method in vars(protocol).items():
         if inspect.isfunction(method) and not name.startswith("_"):
-            alone = type(name, (), {name: method})
-            if not families.supports(model, (alone,)):
+            single_method = type(name, (), {name: method})
+            if not families.supports(model, (single_method,)):
                 parameters = list(inspect.signature(method).parameters)[1:]
                 missing.append(f"{name}({', '.join(parameters)})")
     return missing

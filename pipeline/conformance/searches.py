@@ -1,18 +1,11 @@
-"""Checks of models that a search decodes from, and prompts for them."""
+"""Checks of models that a search decodes from."""
 
 from typing import Any
 
 import torch
 
 from pipeline.conformance import expect, expect_same, expect_shape
-from pipeline.contracts import PAD, Prompt
-
-
-def prompt_of(*rows: list[int], width: int = 0) -> Prompt:
-    """Rows as a prompt, padded to `width` or the longest."""
-    width = max(width, *(len(row) for row in rows))
-    ids_BS = torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
-    return Prompt(ids_BS, torch.tensor([len(row) for row in rows]))
+from pipeline.contracts import Prompt
 
 
 @torch.inference_mode()

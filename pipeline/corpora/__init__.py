@@ -161,6 +161,11 @@ def is_blank(texts: pa.StringArray) -> pa.BooleanArray:
     return pc.equal(pc.utf8_trim_whitespace(texts), "")
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogate, which JSON can write and UTF-8 cannot."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def check_files_inside(files: Mapping[str, Sequence[str]]) -> None:
     """As `check_files`, for splits that are lists of files: none may lie outside of the corpus's
     folder."""

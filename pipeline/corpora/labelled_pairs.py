@@ -15,7 +15,14 @@ import pyarrow.compute as pc
 
 from pipeline.core import tables
 from pipeline.core.errors import refuse
-from pipeline.corpora import BLANK, check_files_inside, check_labels, is_blank, read_lines
+from pipeline.corpora import (
+    BLANK,
+    check_files_inside,
+    check_labels,
+    is_blank,
+    is_unicode,
+    read_lines,
+)
 
 KIND = "labelled_pair"
 
@@ -91,8 +98,8 @@ def _batch(lines: pa.StringArray, columns: list[str], config: Config) -> pa.Reco
 
     # A label that is not read: the row keeps its first reason.
     known = pc.is_in(batch["label"], pa.array(config.labels, pa.string()))
-    other = pc.binary_join_element_wise("label ", batch["label"], "")
-    reject = pc.coalesce(batch["reject"], pc.if_else(known, pa.scalar(None, pa.string()), other))
+    reason = pc.binary_join_element_wise("label ", batch["label"], "")
+    reject = pc.coalesce(batch["reject"], pc.if_else(known, pa.scalar(None, pa.string()), reason))
     return batch.set_column(3, "reject", reject)
 
 
@@ -112,12 +119,7 @@ def _json_row(line: str, config: Config) -> Row:
     values = []
     for key in (config.premise, config.hypothesis, config.label):
         value = row.get(key) if isinstance(row, dict) else None
-        if not isinstance(value, str) or not _is_unicode(value):
+        if not isinstance(value, str) or not is_unicode(value):
             return line, "", "", f"no text under the key {key}"
         values.append(value)
     return values[0], values[1], values[2], None
-
-
-def _is_unicode(value: str) -> bool:
-    """Whether the text can be written; JSON's escapes may have a lone surrogate."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)

@@ -5,12 +5,11 @@ Shapes: B batch, S positions, C classes.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.contracts import BOS, Prompt, Sizes
-from pipeline.nn import bert, transformer
-from pipeline.nn.dropout import Dropout
+from pipeline.contracts import BOS, Prompt
+from pipeline.nn import bert
 
 Config = bert.Config
 
@@ -20,15 +19,8 @@ INIT_FROM = {"bert": None}
 EXTRA_POSITIONS = 1
 
 
-class Model(nn.Module):
+class Model(bert.FineTuned):
     """p(label | text)."""
-
-    def __init__(self, config: Config, sizes: Sizes) -> None:
-        super().__init__()
-        self.encoder = bert.Encoder(config, sizes.source)
-        self.dropout = Dropout(config.dropout)
-        self.output = nn.Linear(config.width, sizes.target)
-        transformer.initialise(self, config.width)
 
     def classify(self, text: Prompt) -> Tensor:
         """logits_BC of texts that end with EOS; <cls> is prepended here."""
@@ -37,10 +29,4 @@ class Model(nn.Module):
         ids_BS = F.pad(text.ids_BS[:, :longest], (1, 0), value=BOS)
 
         # A single sentence: all positions are in segment 0.
-        hidden_BSH = self.encoder(Prompt(ids_BS, text.length_B + 1), torch.zeros_like(ids_BS))
-        logits_BC: Tensor = self.output(self.dropout(self.encoder.pooled(hidden_BSH)))
-        return logits_BC
-
-    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
-        """Load the encoder; the output layer stays random."""
-        self.encoder.load_pretrained(tensors)
+        return self.logits(Prompt(ids_BS, text.length_B + 1), torch.zeros_like(ids_BS))

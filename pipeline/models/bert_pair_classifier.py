@@ -7,11 +7,10 @@ Shapes: B batch, S positions of the pair, C classes.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.contracts import BOS, PAD, Prompt, Sizes
-from pipeline.nn import bert, transformer
-from pipeline.nn.dropout import Dropout
+from pipeline.contracts import BOS, PAD, Prompt
+from pipeline.nn import bert
 from pipeline.nn.masks import real_BS
 
 Config = bert.Config
@@ -22,26 +21,12 @@ INIT_FROM = {"bert": None}
 EXTRA_POSITIONS = 1
 
 
-class Model(nn.Module):
+class Model(bert.FineTuned):
     """p(label | premise, hypothesis)."""
-
-    def __init__(self, config: Config, sizes: Sizes) -> None:
-        super().__init__()
-        self.encoder = bert.Encoder(config, sizes.source)
-        self.dropout = Dropout(config.dropout)
-        self.output = nn.Linear(config.width, sizes.target)
-        transformer.initialise(self, config.width)
 
     def classify_pair(self, premise: Prompt, hypothesis: Prompt) -> Tensor:
         """logits_BC."""
-        text, segment_BS = joined(premise, hypothesis)
-        hidden_BSH = self.encoder(text, segment_BS)
-        logits_BC: Tensor = self.output(self.dropout(self.encoder.pooled(hidden_BSH)))
-        return logits_BC
-
-    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
-        """Load the encoder; the output layer stays random."""
-        self.encoder.load_pretrained(tensors)
+        return self.logits(*joined(premise, hypothesis))
 
 
 def joined(premise: Prompt, hypothesis: Prompt) -> tuple[Prompt, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts import BOS, EOS, PAD, Prompt, Sizes
 from pipeline.core.errors import refuse
+from pipeline.nn.labelled import label_numbers
 from pipeline.nn.ngram_linear import metrics
 from pipeline.text import labels
 from pipeline.text.token_budget import Ragged
@@ -53,7 +54,7 @@ class Model(nn.Module):
         # Takes a second to import, and only this family needs it.
         from sklearn.linear_model import LogisticRegression
 
-        label_N = train["label"].to_numpy().astype(np.int64)
+        label_N = label_numbers(train)
         classes = len(self.bias_C)
         labels.rows_of_each(label_N, classes)
         feature_NF = self._features(train)
@@ -74,7 +75,7 @@ class Model(nn.Module):
 
         valid_NF = torch.from_numpy(self._features(valid)).to(self.bias_C.device)
         logits_NC = (valid_NF @ self.weight_FC + self.bias_C).cpu().numpy()
-        return metrics(logits_NC, valid["label"].to_numpy().astype(np.int64))
+        return metrics(logits_NC, label_numbers(valid))
 
     def classify_pair(self, premise: Prompt, hypothesis: Prompt) -> Tensor:
         """logits_BC, float64."""

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts import Prompt, Sizes
-from pipeline.core.errors import at_least_one, refuse
 from pipeline.nn import naive_bayes
+from pipeline.nn.labelled import label_numbers
 from pipeline.nn.ngram_linear import NgramLinear, fitted_scale, metrics
 from pipeline.text.token_budget import Ragged
 
@@ -25,23 +25,10 @@ _SIDES = {"both": ("premise", "hypothesis"), "hypothesis": ("hypothesis",)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
-    """`model:` of a run.
-
-    - `texts`: `both`, or the `hypothesis` alone.
-    - `ngrams`, `counts`, `alpha` and `calibrate` are those of `naive_bayes`.
-    """
+class Config(naive_bayes.Config):
+    """`model:` of a run, as that of `naive_bayes`. `texts`: `both`, or the `hypothesis` alone."""
 
     texts: Literal["both", "hypothesis"]
-    ngrams: int
-    counts: Literal["all", "once"]
-    alpha: float
-    calibrate: bool
-
-    def __post_init__(self) -> None:
-        at_least_one(ngrams=self.ngrams)
-        if self.alpha <= 0:
-            raise refuse("alpha", self.alpha, "above 0, such as 1.0")
 
 
 class Model(nn.Module):
@@ -50,25 +37,18 @@ class Model(nn.Module):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         self.config = config
-        self.linear = nn.ModuleDict(
-            {
-                side: NgramLinear(
-                    config.ngrams, config.counts == "once", sizes.source, sizes.target
-                )
-                for side in _SIDES[config.texts]
-            }
-        )
+        self.linear = nn.ModuleDict({side: config.linear(sizes) for side in _SIDES[config.texts]})
 
     def fit(self, train: pa.Table, valid: pa.Table, seed: int) -> dict[str, float]:
         """Count the n-grams of each label's texts; `seed` is not used."""
-        label_N = train["label"].to_numpy().astype(np.int64)
+        label_N = label_numbers(train)
         for side, linear in self._linear().items():
             naive_bayes.fit(linear, Ragged(train[side]), label_N, self.config.alpha)
             # log P(label) counts once.
             if side == "premise":
                 linear.bias_C = torch.zeros_like(linear.bias_C)
 
-        valid_label_N = valid["label"].to_numpy().astype(np.int64)
+        valid_label_N = label_numbers(valid)
         logits_NC = np.sum(
             [linear.logits(Ragged(valid[side])) for side, linear in self._linear().items()], 0
         )

@@ -3,14 +3,14 @@
 A text begins with BOS in the role of <cls>. Each of its sentences ends with EOS in the role of
 <sep>. MASK has the last row of the embedding table, which has one row more than the vocabulary.
 
-Shapes: B batch, S positions, H width."""
+Shapes: B batch, S positions, H width, C classes."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.contracts import MASK, Prompt
+from pipeline.contracts import MASK, Prompt, Sizes
 from pipeline.core.errors import at_least_one
 from pipeline.nn import transformer
 from pipeline.nn.cells import Implementation
@@ -81,3 +81,24 @@ class Encoder(nn.Module):
         """Load the encoder of another model, whose tensors are called `encoder.`... and have the
         same sizes."""
         self.load_state_dict({name: tensors[f"encoder.{name}"] for name in self.state_dict()})
+
+
+class FineTuned(nn.Module):
+    """A linear layer over the encoder's pooled <cls> (Devlin et al. 2019, section 4.1)."""
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__()
+        self.encoder = Encoder(config, sizes.source)
+        self.dropout = Dropout(config.dropout)
+        self.output = nn.Linear(config.width, sizes.target)
+        transformer.initialise(self, config.width)
+
+    def logits(self, text: Prompt, segment_BS: Tensor) -> Tensor:
+        """logits_BC of texts that begin with BOS."""
+        hidden_BSH = self.encoder(text, segment_BS)
+        logits_BC: Tensor = self.output(self.dropout(self.encoder.pooled(hidden_BSH)))
+        return logits_BC
+
+    def load_pretrained(self, tensors: dict[str, Tensor]) -> None:
+        """Load the encoder; the output layer stays random."""
+        self.encoder.load_pretrained(tensors)

@@ -5,6 +5,7 @@ Batches hold rows of like lengths, up to a number of tokens.
 
 Shapes: B batch, N rows, C classes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -19,10 +20,12 @@ from pipeline.contracts import Loss
 from pipeline.core.errors import refuse, share
 from pipeline.core.seeding import derive
 from pipeline.text import labels
-from pipeline.text.token_budget import batches_by_budget, describe_rows
+from pipeline.text.token_budget import batches_by_budget, batches_by_length, describe_rows
 
 Balance = Literal["none", "class_weights", "oversample", "undersample"]
 Rows = NDArray[np.int64]
+LogProbs = NDArray[np.float64]
+_SCORING_BATCH = 128  # rows per batch when scoring
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +100,7 @@ class LabelledTask:
         """logits_BC of the inputs."""
         raise NotImplementedError
 
-    def log_probs(self, model: Any) -> NDArray[np.float64]:
+    def log_probs(self, model: Any) -> LogProbs:
         """log P(label) of each validation row and label, NC."""
         raise NotImplementedError
 
@@ -179,9 +182,13 @@ def resampled(label_N: Rows, oversample: bool, rng: np.random.Generator) -> Rows
     return np.concatenate(parts)
 
 
-def restored_order(rows: list[Rows], batches: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The results of batches as one array in the order of the table; `rows` are those of each
-    batch."""
-    together = np.concatenate(batches)
-    together[np.concatenate(rows)] = together.copy()
-    return together
+@torch.inference_mode()
+def log_probs(length_N: Rows, logits: Callable[[Rows], Tensor]) -> LogProbs:
+    """log P(label) of each row and label, NC. `logits` gives logits_BC of a batch of rows, which
+    have like lengths."""
+    batches = batches_by_length(length_N, _SCORING_BATCH)
+    scores = [logits(rows).double().log_softmax(-1).cpu().numpy() for rows in batches]
+
+    log_probs_NC: LogProbs = np.concatenate(scores)
+    log_probs_NC[np.concatenate(batches)] = log_probs_NC.copy()
+    return log_probs_NC

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.contracts import EOS, Prompt
+from pipeline.contracts import Prompt
 from pipeline.core.errors import refuse
 from pipeline.nn.concave import concave_maximum
 from pipeline.nn.ngram_index import NgramIndex, Occurrences, unique_occurrences
+from pipeline.nn.prompts import padded_prompt
 from pipeline.text import labels
-from pipeline.text.token_budget import Ragged
+from pipeline.text.token_budget import Ragged, batches_by_length
 
 _BATCH = 128  # texts that are scored at a time
 _LARGEST_SCALE = 100.0  # of logits, where validation texts alone would ask for infinity
@@ -76,14 +77,9 @@ class NgramLinear(nn.Module):
     def logits(self, texts: Ragged) -> NDArray[np.float64]:
         """logits_NC of all texts, in order."""
         logits_NC = np.zeros((len(texts.length), len(self.bias_C)))
-        order = np.argsort(texts.length, kind="stable")
-        for start in range(0, len(order), _BATCH):
-            rows = order[start : start + _BATCH]
-            ids_BS = torch.from_numpy(texts.padded(rows, before=None, after=EOS))
-            length_B = torch.from_numpy(texts.length[rows] + 1)
-            device = self.bias_C.device
-            prompt = Prompt(ids_BS.to(device), length_B.to(device))
-            logits_NC[rows] = self.classify(prompt).cpu().numpy()
+        for rows in batches_by_length(texts.length, _BATCH):
+            text = padded_prompt(texts, rows, self.bias_C.device)
+            logits_NC[rows] = self.classify(text).cpu().numpy()
         return logits_NC
 
     def finish(

@@ -264,18 +264,16 @@ class Filler:
     is_valid: Callable[[int], bool]
 
     @classmethod
-    def open(
+    def of(
         cls,
-        run: TrainedRun,
+        request: PredictionRequest,
         log_probs: Callable[[Any, Codec, str, torch.device], torch.Tensor],
         blanks: str,
         is_valid: Callable[[int], bool],
     ) -> "Filler":
-        """Load the run."""
-        request = run.request()
-        model = request.network()
-        codec = input_codec(run.vocab, "text")
-        return cls(model, codec, request.device, log_probs, blanks, is_valid)
+        """Load the run of the request."""
+        codec = input_codec(request.vocab, "text")
+        return cls(request.network(), codec, request.device, log_probs, blanks, is_valid)
 
     def fill(self, text: str) -> Prediction:
         """Fill each blank with the most likely word."""
@@ -304,8 +302,7 @@ class Filler:
         tokens = self.codec.encode(pa.array(texts, pa.string())).to_pylist()
         for text, ids in zip(texts, tokens, strict=True):
             if ids and not self.is_valid(text.count(BLANK)):
-                shown = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
-                raise refuse("text", shown, f"a text with {self.blanks} written {BLANK}")
+                raise refuse("text", shortened(text), f"a text with {self.blanks} written {BLANK}")
         return [bool(ids) for ids in tokens]
 
     def predict(self, texts: Sequence[str], settings: Mapping[str, Any]) -> list[Row]:
@@ -322,3 +319,8 @@ class Filler:
 def text_row(prediction: Prediction) -> Row:
     """The row of a prediction that is a text."""
     return {"text": prediction.text, "log_prob": prediction.log_prob}
+
+
+def shortened(text: str) -> str:
+    """The beginning of an invalid text, for a message."""
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."

@@ -2,13 +2,11 @@
 blanks filled."""
 
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from pipeline.contracts import BlankFiller
-from pipeline.inference import input_codec
 from pipeline.predictions import (
     Filler,
     PredictionRequest,
@@ -25,17 +23,14 @@ from pipeline.text.encode import Codec
 def predict(request: PredictionRequest, out: Path) -> None:
     """Write `likelihood_<split>.parquet` for each split, and `samples.parquet` of the samples with
     one blank."""
-    model = cast(BlankFiller, request.network())
-    codec = input_codec(request.vocab, fill_blank.SOURCE_TARGET[0])
-
+    filler = _filler(request)
     for split in request.splits():
         table = request.table(split, fill_blank.SCHEMA)
-        nats, count = fill_blank.likelihood(model, table, request.device)
+        nats, count = fill_blank.likelihood(filler.model, table, request.device)
         write_likelihood(nats, count, table, out / f"likelihood_{split}.parquet")
 
     # Samples without a blank, or with several, are for other tasks.
     samples = [sample for sample in request.samples if sample.prompt.count(BLANK) == 1]
-    filler = Filler(model, codec, request.device, log_probs, "one blank,", lambda count: count == 1)
     write_outputs(samples, (filler.fill(sample.prompt) for sample in samples), out)
 
 
@@ -45,9 +40,13 @@ def log_probs(model: BlankFiller, codec: Codec, text: str, device: torch.device)
     return fill_blank.log_probs(model, before, after, device)[None]
 
 
+def _filler(request: PredictionRequest) -> Filler:
+    return Filler.of(request, log_probs, "one blank,", lambda count: count == 1)
+
+
 def open_filler(run: TrainedRun) -> Filler:
-    """Open a run as a function that fills the only blank of a text."""
-    return Filler.open(run, log_probs, "one blank,", lambda count: count == 1)
+    """Open a run to fill the only blank of a text."""
+    return _filler(run.request())
 
 
 def load_predictor(run: TrainedRun) -> Predictor:

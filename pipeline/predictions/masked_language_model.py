@@ -2,7 +2,6 @@
 blanks filled."""
 
 from pathlib import Path
-from typing import cast
 
 import pyarrow as pa
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from pipeline.contracts import MASK, MaskedLanguageModel
 from pipeline.core import tables
-from pipeline.inference import input_codec
 from pipeline.predictions import (
     Filler,
     PredictionRequest,
@@ -26,25 +24,23 @@ from pipeline.text.encode import Codec
 def predict(request: PredictionRequest, out: Path) -> None:
     """Write `masked_<split>.parquet` for each split, and `samples.parquet` of the samples with a
     blank."""
-    model = cast(MaskedLanguageModel, request.network())
-    codec = input_codec(request.vocab, mlm.SOURCE_TARGET[0])
+    filler = _filler(request)
     for split in request.splits():
         table = request.table(split, mlm.SCHEMA)
-        scores = mlm.score(model, table, request.objective(mlm), request.device)
+        scores = mlm.score(filler.model, table, request.objective(mlm), request.device)
         columns = [pa.array(scores[field.name]).cast(field.type) for field in tables.MASKED]
         tables.write(out / f"masked_{split}.parquet", pa.table(columns, schema=tables.MASKED))
 
     samples = [sample for sample in request.samples if BLANK in sample.prompt]
-    filler = Filler(model, codec, request.device, log_probs, "blanks,", lambda count: count > 0)
     write_outputs(samples, (filler.fill(sample.prompt) for sample in samples), out)
 
 
 @torch.inference_mode()
 def log_probs(model: MaskedLanguageModel, codec: Codec, text: str, device: torch.device) -> Tensor:
     """log_probs_NV of the word (piece, for bpe) in each of N blanks, independently."""
-    first, *others = encode_around_blanks(codec, text)
-    ids = list(first)
-    for part in others:
+    beginning, *parts = encode_around_blanks(codec, text)
+    ids = list(beginning)
+    for part in parts:
         ids += [MASK, *part]
     prompt, segment_BS = mlm.prompt(pa.array([ids], pa.list_(pa.int32())), device)
 
@@ -53,9 +49,13 @@ def log_probs(model: MaskedLanguageModel, codec: Codec, text: str, device: torch
     return model.project(hidden_BSH[prompt.ids_BS == MASK]).float().log_softmax(-1)
 
 
+def _filler(request: PredictionRequest) -> Filler:
+    return Filler.of(request, log_probs, "blanks,", lambda count: count > 0)
+
+
 def open_filler(run: TrainedRun) -> Filler:
-    """Open a run as a function that fills the blanks of a text."""
-    return Filler.open(run, log_probs, "blanks,", lambda count: count > 0)
+    """Open a run to fill the blanks of a text."""
+    return _filler(run.request())
 
 
 def load_predictor(run: TrainedRun) -> Predictor:

@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import refuse
 from pipeline.inference import Prediction
-from pipeline.predictions import PredictionRequest, Predictor, TrainedRun, classification
+from pipeline.predictions import (
+    PredictionRequest,
+    Predictor,
+    TrainedRun,
+    classification,
+    shortened,
+)
 from pipeline.tasks import pair_classification
 
 _SEPARATOR = "\t"
-_MAX_SHOWN = 60  # characters of an invalid text in a message
 
 
 class Classifier(classification.Classifier):
@@ -50,9 +55,8 @@ def _split(text: str) -> tuple[str, str]:
         return "", ""
     sides = text.split(_SEPARATOR)
     if len(sides) != 2:
-        shown = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
         expected = "a premise and a hypothesis, with a tab between them"
-        raise refuse("text", shown.replace(_SEPARATOR, " "), expected)
+        raise refuse("text", shortened(text).replace(_SEPARATOR, " "), expected)
     return sides[0], sides[1]
 
 

@@ -1,7 +1,7 @@
 """Predictions of word vectors: the vectors, as a table and in word2vec's text format, and the
 nearest neighbours of sample words. A family that reads letters has vectors of unknown words too."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +74,9 @@ def samples(
         ids = codec.encode(pa.array([sample.prompt], pa.string())).to_pylist()[0]
         # The rarest words have the highest ids: the vocabulary is sorted by count.
         rarest = sorted({i - len(SPECIALS) for i in ids if i >= len(SPECIALS)})[-_WORDS:]
-        near = {tokens[word]: _nearest(unit_VD, unit_VD[word], word) for word in rarest}
+        near = {
+            tokens[word]: _nearest(unit_VD @ unit_VD[word], {word}, _NEIGHBOURS) for word in rarest
+        }
         if isinstance(model, Spelled):
             near |= _nearest_unknown(sample.prompt, codec, model, unit_VD)
         text = "; ".join(
@@ -95,12 +97,10 @@ def _unit_length(table: pa.Table) -> NDArray[np.float32]:
     return unit_VD
 
 
-def _nearest(
-    unit_VD: NDArray[np.float32], vector_D: NDArray[np.float32], word: int | None
-) -> list[int]:
-    """The words with the nearest vectors, without the word itself."""
-    order = np.argsort(-(unit_VD @ vector_D), kind="stable")
-    return [int(i) for i in order if i != word][:_NEIGHBOURS]
+def _nearest(cosine_V: NDArray[np.float32], without: Set[int | None], count: int) -> list[int]:
+    """The `count` words with the highest cosine, except for the words `without`."""
+    order = np.argsort(-cosine_V, kind="stable")[: count + len(without)]
+    return [int(word) for word in order if word not in without][:count]
 
 
 def _nearest_unknown(
@@ -110,7 +110,7 @@ def _nearest_unknown(
     words = list(dict.fromkeys(codec.unknown(text)))[:_WORDS]
     vector_UD = model.spell(words).cpu().numpy()
     return {
-        word: _nearest(unit_VD, vector_D, None)
+        word: _nearest(unit_VD @ vector_D, set(), _NEIGHBOURS)
         for word, vector_D in zip(words, vector_UD, strict=True)
         if vector_D.any()
     }
@@ -136,7 +136,7 @@ class Words:
         """The `count` words whose vectors are nearest to that of `word`; UserError for an unknown
         word."""
         number, vector_D = self._find(word)
-        return self._nearest(vector_D, {number}, count)
+        return self._neighbours(vector_D, {number}, count)
 
     def analogy(self, a: str, b: str, c: str, count: int) -> list[Neighbour]:
         """The `count` words x for which `a is to b as c is to x`: those nearest to b - a + c other
@@ -145,7 +145,7 @@ class Words:
         (a_number, a_D), (b_number, b_D), (c_number, c_D) = map(self._find, (a, b, c))
         target_D = b_D - a_D + c_D
         unit_D = target_D / max(float(np.linalg.norm(target_D)), 1e-12)
-        return self._nearest(unit_D, {a_number, b_number, c_number}, count)
+        return self._neighbours(unit_D, {a_number, b_number, c_number}, count)
 
     def _find(self, word: str) -> tuple[int | None, NDArray[np.float32]]:
         """The word's number in `tokens` (None for one that is only spelled), and its vector."""
@@ -160,12 +160,11 @@ class Words:
         todo = config.nearest(word.lower(), self.tokens)
         raise refuse("word", word, "one word of the vocabulary", todo)
 
-    def _nearest(
-        self, vector_D: NDArray[np.float32], without: set[int | None], count: int
+    def _neighbours(
+        self, vector_D: NDArray[np.float32], without: Set[int | None], count: int
     ) -> list[Neighbour]:
         cosine_V = self.unit_VD @ vector_D
-        order = np.argsort(-cosine_V, kind="stable")
-        nearest = [int(number) for number in order if number not in without][:count]
+        nearest = _nearest(cosine_V, without, count)
         return [Neighbour(self.tokens[number], float(cosine_V[number])) for number in nearest]
 
 

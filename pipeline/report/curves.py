@@ -24,6 +24,7 @@ from pipeline.report.svg import tip
 
 HISTORY = "history.csv"  # the only file that has rows for every run
 TRAINING = "training.csv"
+_KEYS = {"step", "epoch", "split"}  # the columns of a table without rows
 _RANKING = {TEST, VALID}  # of both, by_length.csv has the one that ranks
 
 Rows = list[dict[str, str]]
@@ -31,24 +32,23 @@ Points = list[tuple[float, float]]
 
 
 def read(path: Path) -> Rows:
-    """Read a CSV file of `reports/plots`; no rows if the stage had nothing to write. UserError if
-    the file is damaged."""
+    """Read a CSV file of `reports/plots`; UserError if it is missing or damaged. A run that has
+    nothing to draw has a table without rows."""
     todo = "Remove it. Run `dvc repro`."
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        if path.name == HISTORY:
-            raise refuse(str(path), "no such file", "what evaluate writes", todo) from None
-        return []
+        raise refuse(str(path), "no such file", "what evaluate writes", todo) from None
     except (IsADirectoryError, UnicodeDecodeError) as error:
         raise refuse(str(path), describe_error(error), "what evaluate writes", todo) from None
 
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    rows = list(reader)
     # DictReader puts surplus cells under the key None, and None in place of missing ones.
     damaged = any(None in row or None in row.values() or not _is_numeric(row) for row in rows)
-    cut_off = text and not text.endswith("\n")
-    without_rows = not rows and (text or path.name == HISTORY)
-    if damaged or cut_off or without_rows:
+    is_cut_off = not text.endswith("\n")
+    lacks_rows = not rows and (path.name == HISTORY or not set(reader.fieldnames or ()) <= _KEYS)
+    if damaged or is_cut_off or lacks_rows:
         raise refuse(str(path), "a table that is cut off or damaged", "what evaluate writes", todo)
     return rows
 

@@ -21,7 +21,7 @@ from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
-from pipeline.text.token_budget import Ragged, batches_by_budget, describe_rows
+from pipeline.text.token_budget import Ragged, batches_by_budget, batches_by_length, describe_rows
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads
@@ -127,9 +127,7 @@ def likelihood(
     """Each row's pseudo -log P in nats, and its number of words."""
     rows = Ragged(table["ids"])
     nats = np.zeros(len(rows.length))
-    order = np.argsort(rows.length, kind="stable")
-    for start in range(0, len(order), SCORING_BATCH):
-        index = order[start : start + SCORING_BATCH]
+    for index in batches_by_length(rows.length, SCORING_BATCH):
         padded = batch(rows, index, device)
         logits_NV, label_N = real_logits(model, padded)
         nats_N = F.cross_entropy(logits_NV.float(), label_N, reduction="none").double()

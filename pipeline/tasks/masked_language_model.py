@@ -8,7 +8,6 @@ a random word, and 10 % stay. All is drawn anew each epoch.
 Shapes: B batch, S positions, N chosen positions, H width, V vocabulary, P pairs."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from pipeline.core.errors import at_least_one, refuse
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
 from pipeline.text.specials import SPECIALS
-from pipeline.text.token_budget import Ragged, round_up_to_bucket
+from pipeline.text.token_budget import Ragged, batches_by_length, round_up_to_bucket
 
 SCHEMA = tables.ENCODED_TEXT
 KIND = "text"  # of the corpora that it reads
@@ -314,7 +313,7 @@ def score(
     names = ("nats", "count", "correct", "pair_nats", "pair_correct")
     scores = {name: np.zeros(len(length)) for name in names}
     masks = np.zeros(len(length), np.int64)
-    for index in _by_length(length):
+    for index in batches_by_length(length, SCORING_BATCH):
         batch = pairs.batch(drawn.take(index), words, rng)
         masks[index] = _mask_digests(batch)
         for name, value in _score_batch(model, batch).items():
@@ -333,13 +332,6 @@ def _mask_digests(batch: Batch) -> Ids:
         for ids, label, length in zip(ids_BS, label_BS, lengths, strict=True)
     )
     return np.array([int.from_bytes(digest, "little") >> 1 for digest in digests], np.int64)
-
-
-def _by_length(length: Ids) -> Iterator[Ids]:
-    """The numbers of all pairs, in batches of like lengths."""
-    order = np.argsort(length, kind="stable")
-    for start in range(0, len(order), SCORING_BATCH):
-        yield order[start : start + SCORING_BATCH]
 
 
 def _score_batch(model: MaskedLanguageModel, batch: Batch) -> dict[str, Tensor]:

@@ -7,9 +7,8 @@ Each text ends in EOS. Batches, the balance of the classes and the loss are thos
 Shapes: B batch, S positions, N rows, C classes.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.contracts import EOS, PairClassifier, Prompt
+from pipeline.contracts import PairClassifier, Prompt
 from pipeline.core import tables
 from pipeline.core.errors import refuse
 from pipeline.nn import labelled
+from pipeline.nn.prompts import padded_prompt
 from pipeline.text.token_budget import Ragged, round_up_to_bucket
 
 SCHEMA = tables.ENCODED_LABELLED_PAIR
@@ -28,7 +28,6 @@ KIND = "labelled_pair"  # of the corpora that it reads
 SOURCE_TARGET = ("text", "label")  # vocabularies of the input and of the output
 USES_SEARCH = False  # whether decoding is a search
 MODELS = (PairClassifier,)  # protocols of the models that it trains
-SCORING_BATCH = 128  # pairs per batch when scoring
 _ENDS = 2  # an EOS for each text
 
 
@@ -71,20 +70,12 @@ class Pairs:
         # Positions of each pair, the ends of both texts counted.
         self.length = self.premise.length + self.hypothesis.length + _ENDS
 
-    def inputs(self, rows: np.ndarray[Any, Any]) -> Inputs:
+    def inputs(self, rows: labelled.Rows) -> Inputs:
         """The pairs of these rows."""
-        return Inputs(self._prompt(self.premise, rows), self._prompt(self.hypothesis, rows))
-
-    def by_length(self) -> Iterator[tuple[np.ndarray[Any, Any], Inputs]]:
-        """All rows in batches of like lengths, for scoring."""
-        order = np.argsort(self.length, kind="stable")
-        for start in range(0, len(order), SCORING_BATCH):
-            rows = order[start : start + SCORING_BATCH]
-            yield rows, self.inputs(rows)
-
-    def _prompt(self, texts: Ragged, rows: np.ndarray[Any, Any]) -> Prompt:
-        ids = torch.from_numpy(texts.padded(rows, before=None, after=EOS)).to(self.device)
-        return Prompt(ids, torch.from_numpy(texts.length[rows] + 1).to(self.device))
+        return Inputs(
+            padded_prompt(self.premise, rows, self.device),
+            padded_prompt(self.hypothesis, rows, self.device),
+        )
 
 
 class Task(labelled.LabelledTask):
@@ -107,7 +98,7 @@ class Task(labelled.LabelledTask):
     def logits(self, model: PairClassifier, inputs: Inputs) -> Tensor:
         return model.classify_pair(*inputs)
 
-    def log_probs(self, model: PairClassifier) -> NDArray[np.float64]:
+    def log_probs(self, model: PairClassifier) -> labelled.LogProbs:
         return log_probs(model, self.valid, self.config, self.device)
 
 
@@ -126,14 +117,9 @@ def positions(table: pa.Table, config: Config, training: bool, padded: bool) -> 
     return round_up_to_bucket(length) if padded else length
 
 
-@torch.inference_mode()
 def log_probs(
     model: PairClassifier, table: pa.Table, config: Config | None, device: torch.device
-) -> NDArray[np.float64]:
+) -> labelled.LogProbs:
     """log P(label | premise, hypothesis) of each row and label, NC."""
-    rows = []
-    batches = []
-    for batch_rows, inputs in Pairs(table, config, device).by_length():
-        rows.append(batch_rows)
-        batches.append(model.classify_pair(*inputs).double().log_softmax(-1).cpu().numpy())
-    return labelled.restored_order(rows, batches)
+    pairs = Pairs(table, config, device)
+    return labelled.log_probs(pairs.length, lambda rows: model.classify_pair(*pairs.inputs(rows)))

@@ -21,6 +21,7 @@ from pipeline.core import tables
 from pipeline.core.errors import refuse, share
 from pipeline.core.seeding import derive
 from pipeline.nn.cross_entropy import summed_cross_entropy
+from pipeline.nn.prompts import padded_prompt
 from pipeline.text.token_budget import Ragged, batches_by_budget, describe_rows, round_up_to_bucket
 
 SCHEMA = tables.ENCODED_PAIR
@@ -89,8 +90,7 @@ class Pairs:
         return Batch(self.prompt(rows), input_BT, label_BT)
 
     def prompt(self, rows: np.ndarray[Any, Any]) -> Prompt:
-        ids = torch.from_numpy(self.source.padded(rows, before=None, after=EOS)).to(self.device)
-        return Prompt(ids, torch.from_numpy(self.source.length[rows] + 1).to(self.device))
+        return padded_prompt(self.source, rows, self.device)
 
     def by_length(self) -> list[np.ndarray[Any, Any]]:
         """All rows in batches of like lengths, for scoring."""
@@ -238,6 +238,4 @@ def prompts(table: pa.Table, device: torch.device) -> Iterator[tuple[np.ndarray[
 def prompt(ids: pa.ListArray, device: torch.device) -> Prompt:
     """Encoded source sentences as one prompt."""
     rows = Ragged(pa.chunked_array([ids]))
-    padded = rows.padded(np.arange(len(rows.length)), before=None, after=EOS)
-    length = torch.from_numpy(rows.length + 1)
-    return Prompt(torch.from_numpy(padded).to(device), length.to(device))
+    return padded_prompt(rows, np.arange(len(rows.length)), device)

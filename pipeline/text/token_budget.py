@@ -71,6 +71,12 @@ def batches_by_budget(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def batches_by_length(lengths: np.ndarray[Any, Any], size: int) -> list[np.ndarray[Any, Any]]:
+    """The numbers of all rows in batches of `size` rows of like lengths, the shortest first."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 def describe_rows(rows: np.ndarray[Any, Any]) -> str:
     """Describe the rows of the training table in a batch, for messages."""
     numbers = ", ".join(str(row) for row in rows[:10])

@@ -1,4 +1,4 @@
-"""Checks of classifiers: one word of a text says which of two labels it has."""
+"""Checks of classifiers: one word of a text decides between two labels."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.conformance import ADAM, CPU, Case, Check, expect_different, expect_same, expect_shape
-from pipeline.conformance.searches import prompt_of
+from pipeline.conformance import ADAM, CPU, Case, Check, expect_same, expect_shape
+from pipeline.conformance.rows import MASK_PADDING, accuracy, expect_read, prompt_of
 from pipeline.contracts import EOS, Sizes
 from pipeline.core import tables
 from pipeline.tasks import classification
@@ -39,8 +39,7 @@ def learned(model: Any) -> tuple[bool, str]:
     """By the accuracy on new texts."""
     test = _rows(200, 3)
     log_probs_NC = classification.log_probs(model, test["ids"], None, CPU)
-    accuracy = float((log_probs_NC.argmax(1) == test["label"].to_numpy()).mean())
-    return accuracy >= _LEAST, f"{accuracy:.0%} of the labels right; expected {_LEAST:.0%}"
+    return accuracy(log_probs_NC, test, _LEAST)
 
 
 def shapes(case: Case) -> None:
@@ -52,13 +51,12 @@ def shapes(case: Case) -> None:
 def padding(case: Case) -> None:
     """Padding and the other texts of a batch change no logit."""
     model = case.model()
-    todo = "Mask the positions from length_B on."
     for row in ([5, EOS], [5, 6, EOS], [5, 6, 7, 8, 9, 4, 5, EOS]):
         alone = model.classify(prompt_of(row))
         padded = model.classify(prompt_of(row, width=23))
-        expect_same(f"a text of {len(row)} ids with padding", padded, alone, todo)
-        beside = model.classify(prompt_of(row, [9] * 19, [4, EOS]))[:1]
-        expect_same(f"a text of {len(row)} ids beside others", beside, alone, todo)
+        expect_same(f"a text of {len(row)} ids with padding", padded, alone, MASK_PADDING)
+        batched = model.classify(prompt_of(row, [9] * 19, [4, EOS]))[:1]
+        expect_same(f"a text of {len(row)} ids in a batch", batched, alone, MASK_PADDING)
 
 
 @torch.inference_mode()
@@ -67,23 +65,25 @@ def words(case: Case) -> None:
     if case.is_fitted:
         return
     model = case.model()
-    before = model.classify(prompt_of([5, 6, 7, 8, EOS]))
-    for place in range(4):
-        row = [5, 6, 7, 8, EOS]
-        row[place] = 10
-        after = model.classify(prompt_of(row))
-        expect_different(f"a change of word {place}", after, before, "Read all of the text.")
+    expect_read(
+        "a change of word",
+        [5, 6, 7, 8, EOS],
+        range(4),
+        10,
+        lambda row: model.classify(prompt_of(row)),
+        "Read all of the text.",
+    )
 
 
 CHECKS: tuple[Check, ...] = (shapes, padding, words)
 
 
 def _rows(count: int, seed: int) -> pa.Table:
-    """One of four words that say nothing, and one of two for each label, in either order."""
+    """A word of any text, and a word of the label, in either order."""
     rng = np.random.default_rng(seed)
     label_N = rng.integers(0, 2, count)
-    others_N = rng.integers(4, 8, count)
-    telling_N = 8 + 2 * label_N + rng.integers(0, 2, count)
-    texts = [rng.permutation(pair).tolist() for pair in zip(others_N, telling_N, strict=True)]
+    neutral_N = rng.integers(4, 8, count)
+    polar_N = 8 + 2 * label_N + rng.integers(0, 2, count)
+    texts = [rng.permutation(pair).tolist() for pair in zip(neutral_N, polar_N, strict=True)]
     columns = [range(count), texts, label_N]
     return pa.table(columns, schema=tables.ENCODED_LABELLED)

@@ -1,4 +1,4 @@
-"""Checks of blank fillers: each row is one word twice, so that each word tells the other."""
+"""Checks of blank fillers: each row is one word twice, so that each predicts the other one."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ from pipeline.conformance import (
     expect_shape,
     log_probs,
 )
-from pipeline.contracts import BOS, EOS, PAD, Sizes
-from pipeline.core import tables
+from pipeline.conformance.rows import MASK_PADDING, perplexity, prompt_of, text_table
+from pipeline.contracts import BOS, EOS, Sizes
 from pipeline.tasks import fill_blank
 
 SIZES = Sizes(10, 10, True)
@@ -41,16 +41,14 @@ def outputs(model: Any) -> Tensor:
 def learned(model: Any) -> tuple[bool, str]:
     """By the perplexity of new rows."""
     nats, count = fill_blank.likelihood(model, _rows(50, 3), CPU)
-    perplexity = float(np.exp(nats.sum() / count.sum()))
-    return perplexity < _MOST, f"a perplexity of {perplexity:.2f}; expected below {_MOST}"
+    return perplexity(nats, count, _MOST)
 
 
 def shapes(case: Case) -> None:
     """Outputs have a row for each word, without BOS and EOS."""
     model = case.model()
-    ids_1T, length_1 = _row([4, 5, 6])
     with torch.inference_mode():
-        hidden_1WH = model.hidden(ids_1T, length_1)
+        hidden_1WH = _hidden(model, [4, 5, 6])
         expect_shape("hidden", hidden_1WH[..., 0], (1, 3), "BW of the words between BOS and EOS")
         expect_shape("project", model.project(hidden_1WH[0]), (3, SIZES.target), "NV")
 
@@ -59,8 +57,7 @@ def padding(case: Case) -> None:
     """Padding changes no result."""
     model = case.model()
     padded = _log_probs(model, [4, 5, 6], width=11)[:, :3]
-    todo = "Mask the positions from length_B on."
-    expect_same("a row with padding", padded, _log_probs(model, [4, 5, 6]), todo)
+    expect_same("a row with padding", padded, _log_probs(model, [4, 5, 6]), MASK_PADDING)
 
 
 def blanks(case: Case) -> None:
@@ -82,16 +79,15 @@ CHECKS: tuple[Check, ...] = (shapes, padding, blanks)
 
 def _rows(count: int, seed: int) -> pa.Table:
     words = np.random.default_rng(seed).integers(4, SIZES.source, count).tolist()
-    columns = [range(count), [[word, word] for word in words], [0] * count]
-    return pa.table(columns, schema=tables.ENCODED_TEXT)
+    return text_table([[word, word] for word in words])
 
 
-def _row(words: list[int], width: int = 0) -> tuple[Tensor, Tensor]:
-    ids = [BOS, *words, EOS]
-    padded = ids + [PAD] * (width - len(ids))
-    return torch.tensor([padded]), torch.tensor([len(ids)])
+def _hidden(model: Any, words: list[int], width: int = 0) -> Tensor:
+    prompt = prompt_of([BOS, *words, EOS], width=width)
+    hidden_1WH: Tensor = model.hidden(prompt.ids_BS, prompt.length_B)
+    return hidden_1WH
 
 
 @torch.inference_mode()
 def _log_probs(model: Any, words: list[int], width: int = 0) -> Tensor:
-    return log_probs(model, model.hidden(*_row(words, width)))
+    return log_probs(model, _hidden(model, words, width))

@@ -1,5 +1,5 @@
-"""Checks of picture classifiers: two strokes in opposite corners; the label says whether both lie
-or stand."""
+"""Checks of picture classifiers: two strokes in opposite corners, lying or standing; the label is
+whether they are alike."""
 
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline.conformance import (
     expect_same,
     expect_shape,
 )
+from pipeline.conformance.rows import accuracy
 from pipeline.contracts import Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
@@ -48,8 +49,7 @@ def learned(model: Any) -> tuple[bool, str]:
     """By the accuracy on new pictures."""
     test = _rows(model, 200, 3)
     log_probs_NC = image_classification.log_probs(model, pixels_NYX(test), CPU)
-    accuracy = float((log_probs_NC.argmax(1) == test["label"].to_numpy()).mean())
-    return accuracy >= _LEAST, f"{accuracy:.0%} of the labels right; expected {_LEAST:.0%}"
+    return accuracy(log_probs_NC, test, _LEAST)
 
 
 def shapes(case: Case) -> None:

@@ -19,9 +19,9 @@ from pipeline.conformance import (
     is_trained,
     log_probs,
 )
+from pipeline.conformance.rows import perplexity, text_table
 from pipeline.conformance.searches import check_states, check_step
 from pipeline.contracts import EOS, Prompt, Sizes, StreamScorer
-from pipeline.core import tables
 from pipeline.nn.stream_likelihood import stream_log_probs
 from pipeline.tasks import language_model
 
@@ -42,7 +42,7 @@ def training(model: Any) -> tuple[pa.Table, pa.Table, language_model.Config]:
     objective = language_model.Config(
         batch_size=4, steps=16, sampling="random", max_train_tokens=None, softmax_words=None
     )
-    return _rows([_SENTENCE] * 200), _rows([_SENTENCE] * 5), objective
+    return text_table([_SENTENCE] * 200), text_table([_SENTENCE] * 5), objective
 
 
 def outputs(model: Any) -> Tensor:
@@ -52,10 +52,8 @@ def outputs(model: Any) -> Tensor:
 
 def learned(model: Any) -> tuple[bool, str]:
     """By the perplexity of the sentence; a fitted model must be better than chance alone."""
-    nats, count = language_model.likelihood(model, _rows([_SENTENCE] * 3), None, CPU)
-    perplexity = float(np.exp(nats[1:].sum() / count[1:].sum()))
-    most = _MOST if is_trained(model) else SIZES.target
-    return perplexity < most, f"a perplexity of {perplexity:.2f}; expected below {most}"
+    nats, count = language_model.likelihood(model, text_table([_SENTENCE] * 3), None, CPU)
+    return perplexity(nats[1:], count[1:], _MOST if is_trained(model) else SIZES.target)
 
 
 def shapes(case: Case) -> None:
@@ -150,11 +148,6 @@ def states(case: Case) -> None:
 
 
 CHECKS: tuple[Check, ...] = (shapes, causality, windows, prompts, states)
-
-
-def _rows(rows: list[list[int]]) -> pa.Table:
-    columns = [range(len(rows)), rows, [0] * len(rows)]
-    return pa.table(columns, schema=tables.ENCODED_TEXT)
 
 
 def _stream() -> Tensor:

@@ -19,9 +19,8 @@ from pipeline.conformance import (
     is_trained,
     log_probs,
 )
-from pipeline.conformance.searches import prompt_of
+from pipeline.conformance.rows import MASK_PADDING, expect_read, prompt_of, text_table
 from pipeline.contracts import BOS, EOS, MASK, Sizes
-from pipeline.core import tables
 from pipeline.tasks import masked_language_model as mlm
 
 SIZES = Sizes(14, 14, True)
@@ -68,13 +67,12 @@ def padding(case: Case) -> None:
     model = case.model()
     # BOS and EOS are never predicted.
     alone, padded = (_log_probs(model, _ROW, width)[1 : len(_ROW) - 1] for width in (0, 16))
-    todo = "Mask the positions from length_B on."
-    expect_same("a row with padding", padded, alone, todo)
+    expect_same("a row with padding", padded, alone, MASK_PADDING)
     follows = [
         model.follows(model.read(text, torch.zeros_like(text.ids_BS)))[:1]
         for text in (prompt_of(_ROW), prompt_of(_ROW, [BOS, *[9] * 12, EOS]))
     ]
-    expect_same("follows beside a longer row", follows[1], follows[0], todo)
+    expect_same("follows in a batch with a longer row", follows[1], follows[0], MASK_PADDING)
 
 
 def sides(case: Case) -> None:
@@ -82,12 +80,14 @@ def sides(case: Case) -> None:
     if case.is_fitted:
         return
     model = case.model()
-    before = _log_probs(model, _ROW)[3]
-    for place in (1, 2, 4, 5):
-        row = list(_ROW)
-        row[place] = 9
-        what = f"the masked word after a change of position {place}"
-        expect_different(what, _log_probs(model, row)[3], before, "Read both sides.")
+    expect_read(
+        "the masked word after a change of position",
+        _ROW,
+        (1, 2, 4, 5),
+        9,
+        lambda row: _log_probs(model, row)[3],
+        "Read both sides.",
+    )
 
 
 @torch.inference_mode()
@@ -97,10 +97,10 @@ def segments(case: Case) -> None:
         return
     model = case.model()
     text = prompt_of([BOS, 5, EOS, 6, EOS])
-    first_BS, second_BS = torch.zeros_like(text.ids_BS), torch.tensor([[0, 0, 0, 1, 1]])
+    one_segment = model.read(text, torch.zeros_like(text.ids_BS))
+    two_segments = model.read(text, torch.tensor([[0, 0, 0, 1, 1]]))
     todo = "Add an embedding of segment_BS."
-    one, other = (model.read(text, segment_BS) for segment_BS in (first_BS, second_BS))
-    expect_different("read with another segment", one, other, todo)
+    expect_different("read with another segment", two_segments, one_segment, todo)
 
 
 CHECKS: tuple[Check, ...] = (shapes, padding, sides, segments)
@@ -114,8 +114,7 @@ def _paragraphs(count: int, seed: int) -> pa.Table:
         for half in words[rng.integers(2, size=count)]
         for _ in range(4)
     ]
-    columns = [range(4 * count), rows, [row // 4 for row in range(4 * count)]]
-    return pa.table(columns, schema=tables.ENCODED_TEXT)
+    return text_table(rows, sentences=4)
 
 
 @torch.inference_mode()

@@ -1,5 +1,5 @@
-"""Checks of classifiers of pairs: three telling words, two of them in the premise, decide by their
-majority between two labels."""
+"""Checks of classifiers of pairs: three words, two of them in the premise, decide by their majority
+between two labels."""
 
 from typing import Any
 
@@ -13,12 +13,11 @@ from pipeline.conformance import (
     CPU,
     Case,
     Check,
-    expect_different,
     expect_same,
     expect_shape,
     is_trained,
 )
-from pipeline.conformance.searches import prompt_of
+from pipeline.conformance.rows import MASK_PADDING, accuracy, expect_read, prompt_of
 from pipeline.contracts import EOS, Sizes
 from pipeline.core import tables
 from pipeline.tasks import pair_classification
@@ -50,9 +49,7 @@ def learned(model: Any) -> tuple[bool, str]:
     """By the accuracy on new pairs; a fitted model may be as bad as chance."""
     test = _rows(200, 3)
     log_probs_NC = pair_classification.log_probs(model, test, None, CPU)
-    accuracy = float((log_probs_NC.argmax(1) == test["label"].to_numpy()).mean())
-    least = _LEAST if is_trained(model) else 0.4
-    return accuracy >= least, f"{accuracy:.0%} of the labels right; expected {least:.0%}"
+    return accuracy(log_probs_NC, test, _LEAST if is_trained(model) else 0.4)
 
 
 def shapes(case: Case) -> None:
@@ -67,12 +64,11 @@ def padding(case: Case) -> None:
     first, second = [5, 6, 7, EOS], [4, 9, EOS]
     alone = model.classify_pair(prompt_of(first), prompt_of(second))
     padded = model.classify_pair(prompt_of(first, width=17), prompt_of(second, width=9))
-    todo = "Mask the positions from length_B on, of both texts."
-    expect_same("a pair with padding", padded, alone, todo)
-    beside = model.classify_pair(
+    expect_same("a pair with padding", padded, alone, MASK_PADDING)
+    batched = model.classify_pair(
         prompt_of(first, [*[9] * 12, EOS]), prompt_of(second, [*[6] * 14, EOS])
     )[:1]
-    expect_same("a pair beside a longer one", beside, alone, todo)
+    expect_same("a pair in a batch with a longer one", batched, alone, MASK_PADDING)
 
 
 @torch.inference_mode()
@@ -81,34 +77,42 @@ def words(case: Case) -> None:
     if case.is_fitted:
         return
     model = case.model()
-    texts = {"premise": [5, 6, 7, EOS], "hypothesis": [4, 9, EOS]}
-    before = model.classify_pair(*(prompt_of(row) for row in texts.values()))
-    for name, row in texts.items():
-        for place in range(len(row) - 1):
-            changed = list(row)
-            changed[place] = 10
-            pair = (prompt_of(text) for text in (texts | {name: changed}).values())
-            what = f"a change of word {place} of the {name}"
-            expect_different(what, model.classify_pair(*pair), before, "Read both texts.")
+    premise, hypothesis = [5, 6, 7, EOS], [4, 9, EOS]
+    expect_read(
+        "a change of the premise's word",
+        premise,
+        range(3),
+        10,
+        lambda row: model.classify_pair(prompt_of(row), prompt_of(hypothesis)),
+        "Read all of the premise.",
+    )
+    expect_read(
+        "a change of the hypothesis's word",
+        hypothesis,
+        range(2),
+        10,
+        lambda row: model.classify_pair(prompt_of(premise), prompt_of(row)),
+        "Read all of the hypothesis.",
+    )
 
 
 CHECKS: tuple[Check, ...] = (shapes, padding, words)
 
 
 def _rows(count: int, seed: int) -> pa.Table:
-    """Words 4 to 7 say nothing; 8 and 9 are for the label 0, 10 and 11 for the label 1."""
+    """Words 4 to 7 are neutral; 8 and 9 are for the label 0, 10 and 11 for the label 1."""
     rng = np.random.default_rng(seed)
-    telling_N3 = rng.integers(0, 2, (count, 3))
-    word_N3 = 8 + 2 * telling_N3 + rng.integers(0, 2, (count, 3))
-    other_N2 = rng.integers(4, 8, (count, 2))
+    vote_N3 = rng.integers(0, 2, (count, 3))
+    word_N3 = 8 + 2 * vote_N3 + rng.integers(0, 2, (count, 3))
+    neutral_N2 = rng.integers(4, 8, (count, 2))
     premises = [
-        rng.permutation([first, second, other]).tolist()
-        for (first, second, _), (other, _) in zip(word_N3, other_N2, strict=True)
+        rng.permutation([first, second, neutral]).tolist()
+        for (first, second, _), (neutral, _) in zip(word_N3, neutral_N2, strict=True)
     ]
     hypotheses = [
-        rng.permutation([third, other]).tolist()
-        for (_, _, third), (_, other) in zip(word_N3, other_N2, strict=True)
+        rng.permutation([third, neutral]).tolist()
+        for (_, _, third), (_, neutral) in zip(word_N3, neutral_N2, strict=True)
     ]
-    label_N = (telling_N3.sum(1) >= 2).astype(int)
+    label_N = (vote_N3.sum(1) >= 2).astype(int)
     columns = [range(count), premises, hypotheses, label_N]
     return pa.table(columns, schema=tables.ENCODED_LABELLED_PAIR)

@@ -1,4 +1,4 @@
-"""Checks of forecasters: a sine with noise, whose next value the last ones tell."""
+"""Checks of forecasters: a sine with noise, whose next value depends on the last ones."""
 
 from typing import Any
 

@@ -13,13 +13,13 @@ from pipeline.conformance import (
     Case,
     Check,
     expect,
-    expect_different,
     expect_same,
     expect_shape,
     is_trained,
     log_probs,
 )
-from pipeline.conformance.searches import check_states, check_step, prompt_of
+from pipeline.conformance.rows import MASK_PADDING, expect_read, perplexity, prompt_of
+from pipeline.conformance.searches import check_states, check_step
 from pipeline.contracts import BOS, EOS, Attentive, AttentiveDecodable, Prompt, Sizes
 from pipeline.core import tables
 from pipeline.tasks import translation
@@ -56,9 +56,7 @@ def learned(model: Any) -> tuple[bool, str]:
     test = _rows(100, 3)
     if not is_trained(model):
         nats, count = translation.likelihood(model, test, None, CPU)
-        perplexity = float(np.exp(nats.sum() / count.sum()))
-        line = f"a perplexity of {perplexity:.1f}; expected less than {SIZES.target}"
-        return perplexity < SIZES.target, line
+        return perplexity(nats, count, SIZES.target)
 
     right = 0
     for rows, prompt in translation.prompts(test, CPU):
@@ -93,12 +91,11 @@ def padding(case: Case) -> None:
     row, target_1T = [5, 6, EOS], torch.tensor([[BOS, 7, 8, 9]])
     alone = _log_probs(model, prompt_of(row), target_1T)
     padded = _log_probs(model, prompt_of(row, width=9), target_1T)
-    todo = "Mask the positions from length_B on."
-    expect_same("a source with padding", padded, alone, todo)
+    expect_same("a source with padding", padded, alone, MASK_PADDING)
 
     longer = torch.cat([torch.nn.functional.pad(target_1T, (0, 3)), torch.full((1, 7), 6)])
-    beside = _log_probs(model, prompt_of(row, [4] * 8 + [EOS]), longer)
-    expect_same("a row beside a longer one", beside[:1, :4], alone, todo)
+    batched = _log_probs(model, prompt_of(row, [4] * 8 + [EOS]), longer)
+    expect_same("a row in a batch with a longer one", batched[:1, :4], alone, MASK_PADDING)
 
 
 def causality(case: Case) -> None:
@@ -120,12 +117,14 @@ def source(case: Case) -> None:
         return
     model = case.model()
     target_1T = torch.tensor([[BOS, 4, 5]])
-    before = _log_probs(model, prompt_of([5, 6, 7, EOS]), target_1T)
-    for place in range(3):
-        row = [5, 6, 7, EOS]
-        row[place] = 9
-        after = _log_probs(model, prompt_of(row), target_1T)
-        expect_different(f"a change of source token {place}", after, before, "Read all of it.")
+    expect_read(
+        "a change of source token",
+        [5, 6, 7, EOS],
+        range(3),
+        9,
+        lambda row: _log_probs(model, prompt_of(row), target_1T),
+        "Read all of the source.",
+    )
 
 
 def steps(case: Case) -> None:

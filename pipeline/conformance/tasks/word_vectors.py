@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pipeline.conformance import Case, Check, expect, expect_shape
+from pipeline.conformance.rows import text_table
 from pipeline.contracts import ComposedVectors, GloveVectors, Sizes
-from pipeline.core import tables
 from pipeline.tasks import word_vectors
 from pipeline.training import families
 
@@ -87,4 +87,4 @@ def _rows(count: int, seed: int) -> pa.Table:
         ).tolist()
         word = int(4 + 2 * topic + rng.integers(2))
         rows.append([first, second, word, third, fourth])
-    return pa.table([range(count), rows, [0] * count], schema=tables.ENCODED_TEXT)
+    return text_table(rows)

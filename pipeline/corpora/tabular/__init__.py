@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError, refuse
-from pipeline.corpora import BLANK, check_files_inside, check_labels
+from pipeline.corpora import BLANK, check_files_inside, check_labels, is_unicode
 
 KINDS = {
     ("text",): "text",
@@ -97,7 +97,7 @@ def read(config: Any, rows: Callable[[str], Iterator[Row]]) -> Iterator[tuple[st
 
 
 def missing_column(path: str, name: str, names: Sequence[str]) -> UserError:
-    """The error for a column that the file lacks, to be raised; `names` are those it has."""
+    """The error for a column that the file lacks; `names` are those it has."""
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     got = f"the columns {shown}" if shown else "no columns"
     return refuse(path, got, f"one called {name}", "Correct `read.columns`.")
@@ -119,16 +119,11 @@ def row_of(values: Mapping[str, Any], raw: str) -> Row:
     cells = []
     for part, value in values.items():
         cell = text_of(value)
-        if cell is None or not _is_unicode(cell):
+        if cell is None or not is_unicode(cell):
             problem = "missing" if value is None else "no text"
             return Row([raw.encode("utf-8", "replace").decode()], f"{part} is {problem}")
         cells.append(cell)
     return Row(cells)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a text has no lone surrogate, which JSON can write and UTF-8 cannot."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
