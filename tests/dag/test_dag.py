@@ -39,18 +39,10 @@ def small(root: Path) -> None:
     """The default params with small corpora, small models and one epoch."""
     content = default_params.load()
     content["evaluation"]["bootstrap"] = 100
-    for corpus in content["corpora"].values():
-        sizes = corpus["source"]["builtin"]["sizes"]
-        corpus["source"]["builtin"]["sizes"] = {split: SIZES[split] for split in sizes}
     content["corpora"] = {"toy_en_fr": content["corpora"]["toy_en_fr"]}
     content["runs"] = {name: run for name, run in content["runs"].items() if name in KEPT}
+    default_params.shrink(content, SIZES)
     for run in content["runs"].values():
-        run["training"]["max_epochs"] = 1
-        run["model"] |= {
-            key: 16
-            for key in ("embedding", "hidden", "width", "feed_forward")
-            if key in run["model"]
-        }
         if "max_length" in run["search"]:
             run["search"]["max_length"] = 8
     # many steps: time to be killed between two of them
@@ -308,15 +300,7 @@ def test_every_task_gives_the_same_bytes_in_another_process_and_place(tmp_path: 
     }
     assert {run["task"] for run in content["runs"].values()} == tasks
     del content["corpora"]["toy_en_fr"]
-    for corpus in content["corpora"].values():
-        corpus["source"]["builtin"]["sizes"] = {"train": 200, "valid": 40, "test": 40}
-    for run in content["runs"].values():
-        run["training"]["max_epochs"] = 1
-        run["model"] |= {
-            key: 16
-            for key in ("embedding", "hidden", "width", "feed_forward")
-            if key in run["model"]
-        }
+    default_params.shrink(content, {"train": 200, "valid": 40, "test": 40})
     addresses = [
         f"{stage}@{key}"
         for stage in ("download", "tokenize", "vocab", "encode")

@@ -24,19 +24,11 @@ def small(runs: tuple[str, ...] = RUNS) -> dict[str, Any]:
     if "bert" in runs:
         content["runs"]["bert"]["corpus"] = "toy_story"
         content["runs"]["bert"]["model"] |= {"heads": 2}
+    content["corpora"] = {name: content["corpora"][name] for name in CORPORA}
+    default_params.shrink(content, SIZES)
     for run in content["runs"].values():
-        run["training"]["max_epochs"] = 1
-        run["model"] |= {
-            key: 16
-            for key in ("embedding", "hidden", "width", "feed_forward")
-            if key in run["model"]
-        }
         if run["search"] is not None:
             run["search"]["max_length"] = 8
-    content["corpora"] = {name: content["corpora"][name] for name in CORPORA}
-    for corpus in content["corpora"].values():
-        sizes = corpus["source"]["builtin"]["sizes"]
-        corpus["source"]["builtin"]["sizes"] = {split: SIZES[split] for split in sizes}
     return content
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from family_cases import BERT as BLOCK
 from fitting import fit
 from reference_modules import Same, assert_same_gradients, give, module, weighed
 from torch import Tensor
@@ -23,15 +24,6 @@ from pipeline.text.specials import SPECIALS
 from pipeline.training import checkpoint
 
 CPU = torch.device("cpu")
-BLOCK = {
-    "width": 32,
-    "heads": 4,
-    "feed_forward": 48,
-    "layers": 2,
-    "dropout": 0.0,
-    "learned_positions": 32,
-    "implementation": "fused",
-}
 WORDS = 20
 VOCABULARY = len(SPECIALS) + WORDS
 

@@ -46,9 +46,8 @@ def small() -> dict[str, Any]:
     letter."""
     content = default_params.load()
     corpora = {name: content["corpora"][name] for name in ("toy_reviews", "toy_en_fr", "toy_story")}
-    for corpus in corpora.values():
-        sizes = corpus["source"]["builtin"]["sizes"]
-        corpus["source"]["builtin"]["sizes"] = {split: SIZES[split] for split in sizes}
+    runs = {name: content["runs"][name] | {"corpus": corpus} for name, corpus in RUNS.items()}
+    default_params.shrink({"corpora": corpora, "runs": runs}, SIZES)
     story = corpora["toy_story"]
     for name, text, minimum in (
         ("frequent", {}, 12),
@@ -57,14 +56,8 @@ def small() -> dict[str, Any]:
     ):
         vocab = story["vocab"] | {"corpus": name, "min_count": minimum}
         corpora[name] = story | {"text": story["text"] | text, "vocab": vocab}
-    runs = {name: content["runs"][name] | {"corpus": corpus} for name, corpus in RUNS.items()}
     for run in runs.values():
-        run["training"] |= {"max_epochs": 1, "patience": None}
-        run["model"] |= {
-            key: 16
-            for key in ("embedding", "hidden", "width", "feed_forward")
-            if key in run["model"]
-        }
+        run["training"]["patience"] = None
     runs["seq2seq"]["search"] |= {"max_length": 10}
     runs |= {name: runs["gru"] | {"corpus": name} for name in ("frequent", "chars", "lower")}
     content["evaluation"]["bootstrap"], content["compute"]["device"] = 100, "cpu"

@@ -4,7 +4,6 @@ scikit-learn's."""
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import default_params
@@ -14,16 +13,16 @@ import pytest
 import stage_runs
 import yaml
 from sklearn import metrics as sklearn
+from stage_commands import refused, trial
 
 from pipeline.core import tables
-from pipeline.core.errors import UserError, exit_with
+from pipeline.core.errors import UserError
 from pipeline.scoring.significance import Bootstrap
 from pipeline.scoring.tasks import classification as scoring
 
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = ["trial"]  # a fixture
 RUNS = ("mlp", "text_cnn", "birnn", "transformer_classifier")
 BOOTSTRAP = Bootstrap(samples=200, confidence=0.95, seed=1)
-Stage = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -207,17 +206,6 @@ def test_doing_a_stage_again_gives_the_same_bytes(
     assert files() == before
 
 
-@pytest.fixture
-def trial(
-    project: Path, tmp_path: Path, seqline, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., object]:
-    """`seqline` in the project, which the command knows by dvc.yaml and presets/."""
-    (project / "presets").mkdir(exist_ok=True)
-    (project / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-    monkeypatch.setenv("SEQLINE_TRACKING", "off")
-    return lambda *words: seqline(project, *words)
-
-
 def test_classify_matches_the_predict_stage(trial, project: Path) -> None:
     samples = tables.read(
         project / "data/predictions/birnn/samples.parquet", tables.SAMPLES
@@ -333,13 +321,6 @@ def test_words_may_be_another_corpus_s_but_labels_are_always_its_own(
     )
 
 
-def refused(folder: Path, capsys: pytest.CaptureFixture[str], stage: str) -> str:
-    with pytest.raises(SystemExit) as end:
-        exit_with(lambda: stage_runs.run(folder, stage, "c"))
-    assert end.value.code == 2
-    return capsys.readouterr().err
-
-
 def test_a_label_that_no_training_row_has_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -350,7 +331,7 @@ def test_a_label_that_no_training_row_has_is_refused_in_one_line(
         "data/tokens/c/test.parquet: got the label maybe; expected one of no, yes. None of "
         "train has it.\n"
     )
-    assert refused(tmp_path, capsys, "encode") == f"seqline: {told}"
+    assert refused(tmp_path, capsys, "encode", "c") == f"seqline: {told}"
     assert not (tmp_path / "data/encoded/c").exists()
 
 
@@ -360,7 +341,7 @@ def test_a_corpus_of_one_label_is_refused_in_one_line(
     lay(tmp_path, [("so good", "yes")], [("so bad", "no")])
     monkeypatch.chdir(tmp_path)
     assert "got only the label yes; expected two labels at least" in refused(
-        tmp_path, capsys, "vocab"
+        tmp_path, capsys, "vocab", "c"
     )
 
 

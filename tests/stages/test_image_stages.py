@@ -15,11 +15,12 @@ import pytest
 import stage_runs
 import yaml
 from sklearn import metrics as sklearn
+from stage_commands import refused, trial
 
 from pipeline import predictions
 from pipeline.cli import validate_params
 from pipeline.core import tables
-from pipeline.core.errors import UserError, exit_with
+from pipeline.core.errors import UserError
 from pipeline.core.images import decode_png, encode_png
 from pipeline.predictor import load_predictor
 from pipeline.promotion import retokenize
@@ -27,6 +28,7 @@ from pipeline.scoring import tasks
 from pipeline.text.encode import describe
 from pipeline.tracking import versions
 
+__all__ = ["trial"]  # a fixture
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = {"image_height": 16, "image_width": 16}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -45,7 +47,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "neighbours": ("image_neighbours", {"neighbours": [1, 5], "smoothing": 1.0}),
 }  # fmt: skip
 SIZES = {"train": 150, "valid": 40, "test": 80}
-Stage = Callable[..., tuple[int, str]]
 
 
 def params(**corpus_changes: Any) -> dict[str, Any]:
@@ -180,16 +181,6 @@ def test_doing_a_stage_again_gives_the_same_bytes(project: Path, tmp_path: Path)
 # Commands and serving
 
 
-@pytest.fixture
-def trial(
-    project: Path, seqline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Any]:
-    (project / "presets").mkdir(exist_ok=True)
-    (project / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-    monkeypatch.setenv("SEQLINE_TRACKING", "off")
-    return lambda *words: seqline(project, *words)
-
-
 def test_classify_labels_the_picture_in_a_file(trial, project: Path) -> None:
     (project / "a.png").write_bytes(rows(project, "test")[0]["image"])
     path = project / "data/predictions/vit/labels_test.parquet"
@@ -292,15 +283,6 @@ def test_a_registered_version_says_its_accuracy(project: Path) -> None:
 
 
 # What users get wrong
-
-
-def refused(root: Path, capsys: pytest.CaptureFixture[str], stage: str, name: str) -> str:
-    with pytest.raises(SystemExit) as end:
-        exit_with(lambda: stage_runs.run(root, stage, name))
-    assert end.value.code == 2
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1
-    return line
 
 
 def own_files(root: Path, images: dict[str, list[bytes]], labels: dict[str, list[str]]) -> None:

@@ -4,7 +4,6 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,17 @@ import pytest
 import stage_runs
 import yaml
 from sklearn import metrics as sklearn
+from stage_commands import refused, trial
 
 from pipeline.core import tables
-from pipeline.core.errors import UserError, exit_with
+from pipeline.core.errors import UserError
 from pipeline.predictions import TrainedRun
 from pipeline.predictor import load_predictor
 from pipeline.promotion import retokenize
 from pipeline.scoring.tasks import pair_classification as scoring
 from pipeline.text.encode import describe
 
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = ["trial"]  # a fixture
 RUNS = ("attention", "bert", "bayes")
 TEXT = {"level": "word", "lowercase": False, "letters_only": False, "max_tokens": None}
 BERT = {
@@ -173,17 +173,6 @@ def test_the_report_has_a_section_of_pairs(project: Path) -> None:
     assert (project / "reports/figures/by_length_pair_classification_toy_inference.png").exists()
 
 
-@pytest.fixture
-def trial(
-    project: Path, seqline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Any]:
-    """`seqline` in the project, which the command knows by dvc.yaml and presets/."""
-    (project / "presets").mkdir(exist_ok=True)
-    (project / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-    monkeypatch.setenv("SEQLINE_TRACKING", "off")
-    return lambda *words: seqline(project, *words)
-
-
 def test_classify_takes_a_premise_and_a_hypothesis(trial, project: Path) -> None:
     path = project / "data/predictions/bert/samples.parquet"
     [sample] = tables.read(path, tables.SAMPLES).to_pylist()
@@ -249,15 +238,6 @@ def test_chance_costs_the_nats_that_the_report_names() -> None:
 
 
 # What users get wrong
-
-
-def refused(root: Path, capsys: pytest.CaptureFixture[str], stage: str, key: str) -> str:
-    with pytest.raises(SystemExit) as end:
-        exit_with(lambda: stage_runs.run(root, stage, key))
-    assert end.value.code == 2
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1
-    return line
 
 
 def changed(project: Path, tmp_path: Path, key: str, value: Any) -> Path:

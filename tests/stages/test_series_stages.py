@@ -72,6 +72,25 @@ def test_the_report_has_the_error_by_steps_ahead(project: Path) -> None:
     assert len(figures) >= 1
 
 
+def test_doing_stages_again_gives_the_same_bytes(project: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(project, tmp_path / "again")
+    runs = ("mlp_4", "learned_width")
+    for stage in ("download", "tokenize", "vocab", "encode"):
+        for corpus in RUNS:
+            stage_runs.run(root, stage, corpus)
+    for stage in ("train", "predict"):
+        for run in runs:
+            stage_runs.run(root, stage, run)
+
+    folders = [f"{kind}/{corpus}" for kind in ("raw", "tokens", "encoded") for corpus in RUNS]
+    folders += [f"{kind}/{run}" for kind in ("models", "predictions") for run in runs]
+    for folder in folders:
+        files = sorted(file for file in (project / "data" / folder).iterdir() if file.is_file())
+        assert files
+        for file in files:
+            assert (root / "data" / folder / file.name).read_bytes() == file.read_bytes(), file
+
+
 def served(project: Path, name: str, corpus: str) -> Any:
     return load_predictor(
         "series",

@@ -24,6 +24,7 @@ from tracking_project import (
     lock_stages,
     parents,
     project,
+    run_block,
     start_training,
     write_outputs,
 )
@@ -45,19 +46,13 @@ SCORES = {1: 4.25, 2: 3.5, 3: 5.125}
 
 
 def block_of(seed: int, **changes: Any) -> dict[str, Any]:
-    block = {
-        "setting": "lstm",
-        "family": "recurrent_lm",
-        "task": "language_model",
-        "corpus": "toy",
-        "seed": seed,
-        "init_from": "scratch",
+    setting = {
         "model": {"hidden": 8, "layers": 1},
         "objective": {"block_size": 16},
         "optim": {"name": "adam", "lr": 0.01},
         "training": {"max_epochs": 2},
     }
-    return block | changes
+    return run_block(seed=seed) | setting | changes
 
 
 def write_seeds(root: Path, scores: dict[int, float], name: str = "lstm", **changes: Any) -> None:

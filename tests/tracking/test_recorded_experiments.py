@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tracking_project import TOP, all_runs, empty_store, parents
+from tracking_project import TOP, all_runs, empty_store, parents, run_block
 
 from pipeline import tracking
 from pipeline.tracking import artifacts, experiments, mlflow_store, spools
@@ -27,12 +27,7 @@ PARAMS = {
     "settings": {"lstm": SETTING},
     "runs": {
         f"lstm-{seed}": {
-            "setting": "lstm",
-            "family": "recurrent_lm",
-            "task": "language_model",
-            "corpus": "toy",
-            "seed": seed,
-            "init_from": "scratch",
+            key: value for key, value in run_block(seed=seed).items() if key not in SETTING
         }
         for seed in (1, 2)
     },

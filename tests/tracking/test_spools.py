@@ -19,6 +19,7 @@ from tracking_project import (
     followers,
     parents,
     project,
+    run_block,
     start_training,
     write_project,
 )
@@ -30,18 +31,7 @@ from pipeline.tracking import follower, live_log, mlflow_store, run_lock, spools
 
 __all__ = ["empty_store", "project"]  # fixtures
 KEY = ("lstm", digest_of("lstm"))
-BLOCK = {
-    "setting": "lstm",
-    "family": "recurrent_lm",
-    "task": "language_model",
-    "corpus": "toy",
-    "seed": 1,
-    "init_from": "scratch",
-    "model": {"hidden": 8},
-    "objective": {"steps": 32},
-    "optim": {"name": "adam"},
-    "training": {"max_epochs": 1},
-}
+BLOCK = run_block()
 
 
 class Clock:
