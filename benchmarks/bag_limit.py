@@ -20,6 +20,7 @@ from pipeline.grammars.toy_inference import (
     ENTAILMENT,
     EXCHANGED,
     GENERAL,
+    GENERAL_SHARE,
     KEPT,
     LABELS,
     NEUTRAL,
@@ -33,7 +34,6 @@ from pipeline.grammars.toy_inference import (
 
 Floats = NDArray[np.float64]
 Bag = tuple[str, ...]
-GENERAL_SHARE = 0.3  # of a drawn noun or verb that it is the general word
 KINDS = (None, NOUNS, VERBS, None, NOUNS)
 VALUES = [
     [word for name, words in kinds.items() for word in (name, *words)] if kinds else ["", *OPPOSITE]
@@ -58,8 +58,8 @@ def _one_of(slot: int, words: tuple[str, ...]) -> Floats:
     return np.array([words.count(value) / len(words) for value in VALUES[slot]])
 
 
-def _kept_or(slot: int, word: str, other: Floats) -> Floats:
-    return KEPT * _one_of(slot, (word,)) + (1 - KEPT) * other
+def _kept_or(slot: int, word: str, changed: Floats) -> Floats:
+    return KEPT * _one_of(slot, (word,)) + (1 - KEPT) * changed
 
 
 def _specialized(slot: int, word: str) -> Floats:
@@ -72,8 +72,8 @@ def _specialized(slot: int, word: str) -> Floats:
 
 def _generalized(slot: int, word: str) -> Floats:
     if word in OPPOSITE:
-        others = tuple(other for other in OPPOSITE if other not in (word, OPPOSITE[word]))
-        return _kept_or(slot, "", _one_of(slot, others))
+        unrelated = tuple(name for name in OPPOSITE if name not in (word, OPPOSITE[word]))
+        return _kept_or(slot, "", _one_of(slot, unrelated))
     return _one_of(slot, (GENERAL[word],))
 
 
@@ -85,15 +85,15 @@ def _drawn(slot: int, kind: str) -> Floats:
 def _excluding(slot: int, word: str) -> Floats:
     if word in OPPOSITE:
         return _one_of(slot, (OPPOSITE[word],))
-    own = GENERAL.get(word, word)
-    siblings = tuple(other for other in SPECIAL[own] if other != word)
+    kind = GENERAL.get(word, word)
+    siblings = tuple(value for value in SPECIAL[kind] if value != word)
     if slot != VERB:
         return _one_of(slot, siblings)
-    [other_kind] = [kind for kind in VERBS if kind != own]
-    other = _drawn(slot, other_kind)
+    [other_kind] = [name for name in VERBS if name != kind]
+    of_other_kind = _drawn(slot, other_kind)
     if word in VERBS:
-        return other
-    return KEPT * other + (1 - KEPT) * _one_of(slot, siblings)
+        return of_other_kind
+    return KEPT * of_other_kind + (1 - KEPT) * _one_of(slot, siblings)
 
 
 def _product(slots: list[Floats]) -> Floats:
@@ -140,14 +140,14 @@ def hypotheses() -> dict[Bag, list[tuple[Scene, float]]]:
     )
     weights = _product([adjective, noun, verb, adjective, noun]).ravel()
     kind = {word: name for name, words in NOUNS.items() for word in (name, *words)}
-    found = [
+    scenes = [
         (Scene(*words), float(weight))
         for words, weight in zip(itertools.product(*VALUES), weights, strict=True)
         if kind[words[1]] != kind[words[4]] and specific_slots(Scene(*words))
     ]
-    total = sum(weight for _, weight in found)
+    total = sum(weight for _, weight in scenes)
     groups = defaultdict(list)
-    for scene, weight in found:
+    for scene, weight in scenes:
         groups[bag_of(scene)].append((scene, weight / total))
     return groups
 
@@ -184,8 +184,8 @@ def main() -> None:
     arguments = parser.parse_args()
     groups = hypotheses()
     rule = sum(float(joint(group).max(0).sum()) for group in groups.values())
-    other = OTHER_LABEL / (len(LABELS) - 1)
-    print(f"expected accuracy: {100 * (rule * (1 - OTHER_LABEL) + (1 - rule) * other):.2f} %")
+    chance = OTHER_LABEL / (len(LABELS) - 1)
+    print(f"expected accuracy: {100 * (rule * (1 - OTHER_LABEL) + (1 - rule) * chance):.2f} %")
     if arguments.file is not None:
         print(f"accuracy on the file: {100 * accuracy_of_labels(arguments.file, groups):.2f} %")
 

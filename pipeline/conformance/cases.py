@@ -21,10 +21,10 @@ def find(files: list[Path], family: str, setting: str | None) -> Case:
             if is_wanted and setting in (None, run.get("setting")):
                 return of_run(file, name)
 
-    wanted = family if setting is None else f"{family} with the setting {setting}"
+    missing = family if setting is None else f"{family} with the setting {setting}"
     raise refuse(
         "FAMILY",
-        wanted,
+        missing,
         "a family of a run in params.yaml or in a preset",
         "Add its `model:` under settings: and a run under runs:, or give --model and --task.",
     )

@@ -191,5 +191,5 @@ BASIC: tuple[Check, ...] = (settings, methods)
 
 def checks(case: Case) -> tuple[Check, ...]:
     """All checks of the case, in an order in which the first fault explains those after it."""
-    shapes, *others = case.kind.CHECKS
-    return (*BASIC, shapes, repeatable, *others, save_and_load, gradients, learning)
+    shapes, *further = case.kind.CHECKS
+    return (*BASIC, shapes, repeatable, *further, save_and_load, gradients, learning)

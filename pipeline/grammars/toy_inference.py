@@ -34,6 +34,7 @@ ENTAILMENT, NEUTRAL, CONTRADICTION = LABELS = ("entailment", "neutral", "contrad
 OTHER_LABEL = 0.05  # share of labels that are not the rule's: the best expected accuracy is 0.95
 EXCHANGED = 0.5  # share of the contradictions whose premise has subject and object exchanged
 KEPT = 0.5  # probability that a slot that may differ does not
+GENERAL_SHARE = 0.3  # of drawn nouns and verbs: the general word, such as `animal`
 
 # General to specific values. Values of one list exclude each other, and so do those of two lists of
 # one slot, except for adjectives: a dog can be small and old.
@@ -184,8 +185,8 @@ def _generalized(word: str, random: Random) -> str:
     """A value that is more general than `word`; an adjective may become one of another list, which
     says nothing about it."""
     if word in OPPOSITE:
-        others = [other for other in OPPOSITE if other not in (word, OPPOSITE[word])]
-        return "" if random.random() < KEPT else _choice(others, random)
+        unrelated = [adjective for adjective in OPPOSITE if adjective not in (word, OPPOSITE[word])]
+        return "" if random.random() < KEPT else _choice(unrelated, random)
     return GENERAL[word]
 
 
@@ -195,9 +196,9 @@ def _excluding(slot: str, word: str, random: Random) -> str:
         return OPPOSITE[word]
     if slot == "verb" and (word in VERBS or random.random() < KEPT):
         # Of the other kind.
-        [other] = [kind for kind in VERBS if kind != GENERAL.get(word, word)]
-        return _value(other, VERBS, random)
-    return _choice([other for other in SPECIAL[GENERAL[word]] if other != word], random)
+        [kind] = [kind for kind in VERBS if kind != GENERAL.get(word, word)]
+        return _value(kind, VERBS, random)
+    return _choice([value for value in SPECIAL[GENERAL[word]] if value != word], random)
 
 
 def _adjective(random: Random) -> str:
@@ -206,7 +207,7 @@ def _adjective(random: Random) -> str:
 
 def _value(kind: str, kinds: Mapping[str, tuple[str, ...]], random: Random) -> str:
     """The kind itself, or one of its values."""
-    return kind if random.random() < 0.3 else _choice(kinds[kind], random)
+    return kind if random.random() < GENERAL_SHARE else _choice(kinds[kind], random)
 
 
 def _choice(values: Sequence[str], random: Random) -> str:

@@ -149,13 +149,13 @@ def test_a_fault_is_named_in_one_line(fault: str, family: Callable[[str], Case])
         scale = "self.window = config.window\n        self.scale = torch.rand(()).item()\n"
         source = source.replace("self.window = config.window\n", scale)
 
-    found = {finding.name: finding for finding in examine(family(source))}
-    assert found[name].state == "FAIL"
-    assert found[name].detail.startswith(line)
-    assert "\n" not in found[name].detail
+    findings = {finding.name: finding for finding in examine(family(source))}
+    assert findings[name].state == "FAIL"
+    assert findings[name].detail.startswith(line)
+    assert "\n" not in findings[name].detail
     # What comes first is right.
-    before = list(found)[: list(found).index(name)]
-    assert {found[other].state for other in before} <= {"ok"}
+    before = list(findings)[: list(findings).index(name)]
+    assert {findings[check].state for check in before} <= {"ok"}
 
 
 def test_nothing_is_tried_without_a_model(family: Callable[[str], Case]) -> None:
@@ -185,26 +185,26 @@ def test_a_stranger_copies_the_template_and_checks_it(tmp_path: Path) -> None:
     (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
     program = "from pipeline.cli import main; main()"
-    done = subprocess.run(
+    command = subprocess.run(
         [sys.executable, "-c", program, "check-model", "my_family"],
         cwd=root,
         env={"PYTHONPATH": str(root), "PATH": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "my_family keeps the contracts of language_model"
+    assert (command.returncode, command.stderr) == (0, "")
+    assert command.stdout.splitlines()[-1] == "my_family keeps the contracts of language_model"
     shown = [part for part in GUIDE.split("```") if part.startswith("\nok ")]
-    assert done.stdout in [part.lstrip("\n") for part in shown]
+    assert command.stdout in [part.lstrip("\n") for part in shown]
 
 
 def test_command_prints_a_line_for_each_check(
     project: Path, seqline: Callable[..., CommandResult]
 ) -> None:
     block = "{cell: gru, lags: 4, hidden: 8, layers: 1, implementation: fused}"
-    done = seqline(project, "check-model", "recurrent_ar", "--model", block)
-    assert done.status == 0
-    *lines, last = done.out.splitlines()
+    result = seqline(project, "check-model", "recurrent_ar", "--model", block)
+    assert result.status == 0
+    *lines, last = result.out.splitlines()
     assert all(line.startswith("ok    ") for line in lines)
     assert last == "recurrent_ar keeps the contracts of series"
 
@@ -225,10 +225,10 @@ def test_command_prints_a_line_for_each_check(
 def test_mistakes_of_the_command_are_one_line(
     project: Path, seqline: Callable[..., CommandResult], arguments: tuple[str, ...], line: str
 ) -> None:
-    done = seqline(project, "check-model", *arguments)
-    assert done.status == 2
-    assert done.err.startswith(f"seqline: {line}")
-    assert done.err.count("\n") == 1
+    result = seqline(project, "check-model", *arguments)
+    assert result.status == 2
+    assert result.err.startswith(f"seqline: {line}")
+    assert result.err.count("\n") == 1
 
 
 def test_case_of_a_run_contains_the_model_of_its_initial_run() -> None:

@@ -47,10 +47,10 @@ def compared(premise: str, hypothesis: str) -> str:
 
 
 def relation(premise: str, hypothesis: str) -> str:
-    found = [compared(*pair) for pair in zip(slots(premise), slots(hypothesis), strict=True)]
-    if "excluded" in found:
+    relations = [compared(*pair) for pair in zip(slots(premise), slots(hypothesis), strict=True)]
+    if "excluded" in relations:
         return "contradiction"
-    return "neutral" if "unknown" in found else "entailment"
+    return "neutral" if "unknown" in relations else "entailment"
 
 
 @cache
@@ -68,8 +68,8 @@ def test_labels_are_as_frequent_and_one_in_twenty_is_another() -> None:
     counts = Counter(row[3] for row in rows("train"))
     for label in ("entailment", "neutral", "contradiction"):
         assert counts[label] / 4000 == pytest.approx(1 / 3, abs=4 * (2 / 9 / 4000) ** 0.5)
-    other = sum(label != rule for _, _, label, rule in rows("train")) / 4000
-    assert other == pytest.approx(0.05, abs=4 * (0.05 * 0.95 / 4000) ** 0.5)
+    replaced = sum(label != rule for _, _, label, rule in rows("train")) / 4000
+    assert replaced == pytest.approx(0.05, abs=4 * (0.05 * 0.95 / 4000) ** 0.5)
 
 
 def test_no_word_or_length_of_the_hypothesis_gives_the_label_away() -> None:
@@ -104,8 +104,8 @@ def test_splits_share_no_bag_of_words_of_a_hypothesis() -> None:
         split: {" ".join(sorted(row[1].split())) for row in rows(split)}
         for split in toy_inference.SPLITS
     }
-    for one, other in combinations(bags, 2):
-        assert not bags[one] & bags[other]
+    for first, second in combinations(bags, 2):
+        assert not bags[first] & bags[second]
 
 
 def test_the_file_and_its_limit(tmp_path: Path) -> None:

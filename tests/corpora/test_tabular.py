@@ -40,16 +40,16 @@ def read(module: Any, folder: Path, columns: dict[str, Any], **rest: Any) -> lis
     if module is csv:
         rest = {"separator": ","} | rest
     reading = config.load(module.Config, {"files": files, "columns": columns} | rest, "read")
-    found = list(module.read(folder, reading))
-    assert {split for split, _ in found} <= {"all"}
+    batches = list(module.read(folder, reading))
+    assert {split for split, _ in batches} <= {"all"}
     schema = {
         "text": tables.RAW_TEXT,
         "pair": tables.RAW_PAIR,
         "labelled": tables.RAW_LABELLED,
         "labelled_pair": tables.RAW_LABELLED_PAIR,
     }[kind_of(module, reading)]
-    assert all(batch.schema == schema for _, batch in found)
-    return [row for _, batch in found for row in batch.to_pylist()]
+    assert all(batch.schema == schema for _, batch in batches)
+    return [row for _, batch in batches for row in batch.to_pylist()]
 
 
 def kept(rows: list[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:
@@ -128,9 +128,9 @@ def test_json_lines_and_parquet_give_the_same_rows(tmp_path_factory, pairs):
     (lines / "a.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
     columns = tmp_path_factory.mktemp("parquet")
     pq.write_table(pa.Table.from_pylist(records), columns / "a.parquet")
-    found = read(jsonl, lines, LABELLED)
-    assert found == read(parquet, columns, LABELLED)
-    assert kept(found, "text", "label") == [(text, label.strip()) for text, label in pairs]
+    rows = read(jsonl, lines, LABELLED)
+    assert rows == read(parquet, columns, LABELLED)
+    assert kept(rows, "text", "label") == [(text, label.strip()) for text, label in pairs]
 
 
 def test_the_columns_decide_the_kind_of_the_corpus(tmp_path):
@@ -261,7 +261,7 @@ def test_parquet_columns_of_other_types_are_written_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("module", "content", "said"),
+    ("module", "content", "message"),
     [
         (csv, "en,de\na,b\n", r"got the columns en, de; expected one called fr\. Correct `read"),
         (csv, "en,fr,en\na,b,c\n", "got 2 columns en; expected one"),
@@ -277,10 +277,10 @@ def test_parquet_columns_of_other_types_are_written_out(tmp_path):
         (parquet, b"", "expected a Parquet file"),
     ],
 )
-def test_files_that_cannot_be_read_are_refused(tmp_path, module, content, said):
+def test_files_that_cannot_be_read_are_refused(tmp_path, module, content, message):
     data = content.encode() if isinstance(content, str) else content
     (tmp_path / "file").write_bytes(data)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read(module, tmp_path, PAIR)
     assert str(caught.value).startswith(f"{tmp_path / 'file'}: got ")
 
@@ -314,7 +314,7 @@ def test_labels_that_look_alike_and_columns_without_labels_are_refused(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         ({}, "columns: got none; expected source and target"),
         ({"text": "a", "target": "b"}, "columns: got text, target; expected source and target"),
@@ -324,10 +324,10 @@ def test_labels_that_look_alike_and_columns_without_labels_are_refused(tmp_path,
         ({"text": 1.5}, "columns.text: got 1.5; expected a text or a whole number"),
     ],
 )
-def test_columns_that_make_no_row_are_refused(columns, said):
+def test_columns_that_make_no_row_are_refused(columns, message):
     with pytest.raises(UserError) as caught:
         config.load(tsv.Config, {"files": {"all": ["a"]}, "columns": columns}, "corpora.c.read")
-    assert str(caught.value).startswith(f"corpora.c.read.{said}")
+    assert str(caught.value).startswith(f"corpora.c.read.{message}")
 
 
 @pytest.mark.parametrize("separator", ["", ",,", '"', "\n"])

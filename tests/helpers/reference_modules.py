@@ -2,10 +2,12 @@
 gradients are."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from pipeline.contracts import PAD
 
 
 class Same(NamedTuple):
@@ -53,3 +55,51 @@ def weighed(*outputs: Tensor) -> Tensor:
     return torch.stack(
         [(out * torch.randn(out.shape, generator=generator)).sum() for out in outputs]
     ).sum()
+
+
+def randomised(model: Any) -> Any:
+    """The model in float64 with no parameter at its start: biases of zero and norms that are the
+    identity would hide a wrong one."""
+    model = model.double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def bert_encoder(theirs: Any, ours: Any) -> Iterator[Same]:
+    """The encoders of BERT, ours and that of the transformers library."""
+    encoder, embeddings = ours.encoder, theirs.bert.embeddings
+    yield Same([embeddings.word_embeddings.weight], [encoder.tokens.weight])
+    yield Same([embeddings.token_type_embeddings.weight], [encoder.segments.weight])
+    yield Same([embeddings.position_embeddings.weight], [encoder.positions.table.weight])
+    yield from module(embeddings.LayerNorm, encoder.norm)
+    for block, layer in zip(encoder.blocks, theirs.bert.encoder.layer, strict=True):
+        attention, projections = layer.attention.self, block.own.attention
+        yield from module(attention.query, projections.query)
+        for kind in ("weight", "bias"):
+            separate = [getattr(part, kind) for part in (attention.key, attention.value)]
+            yield Same(separate, [getattr(projections.key_value, kind)])
+        yield from module(layer.attention.output.dense, projections.output)
+        yield from module(layer.attention.output.LayerNorm, block.own.residual.norm)
+        yield from module(layer.intermediate.dense, block.feed_forward.layers[0])
+        yield from module(layer.output.dense, block.feed_forward.layers[2])
+        yield from module(layer.output.LayerNorm, block.feed_forward.residual.norm)
+    yield from module(theirs.bert.pooler.dense, encoder.pooler)
+
+
+def bert_config(vocabulary: int, block: dict[str, Any]) -> Any:
+    """The transformers library's configuration of BERT with the sizes of a block `model:`."""
+    import transformers
+
+    return transformers.BertConfig(
+        vocab_size=vocabulary + 1,  # <mask> has the last row
+        hidden_size=block["width"],
+        num_hidden_layers=block["layers"],
+        num_attention_heads=block["heads"],
+        intermediate_size=block["feed_forward"],
+        max_position_embeddings=block["learned_positions"],
+        layer_norm_eps=1e-5,  # torch's default; 1e-12 there
+        pad_token_id=PAD,
+        num_labels=3,
+    )

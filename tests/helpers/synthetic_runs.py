@@ -134,8 +134,8 @@ def _sentences(rng: np.random.Generator, count: int, longest: int) -> list[list[
 def counts(root: Path, corpus: str, sentences: dict[str, list[list[str]]]) -> None:
     """What the tokenize stage counts, without all but rows and tokens."""
     splits = {
-        split: {"rows": len(found), "tokens": sum(map(len, found)), "rejected": {}}
-        for split, found in sentences.items()
+        split: {"rows": len(rows), "tokens": sum(map(len, rows)), "rejected": {}}
+        for split, rows in sentences.items()
     }
     path = root / f"reports/corpora/{corpus}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

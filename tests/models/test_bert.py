@@ -2,7 +2,6 @@
 fine-tuning from its weights."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,15 @@ import pytest
 import torch
 from family_cases import BERT as BLOCK
 from fitting import fit
-from reference_modules import Same, assert_same_gradients, give, module, weighed
+from reference_modules import (
+    assert_same_gradients,
+    bert_config,
+    bert_encoder,
+    give,
+    module,
+    randomised,
+    weighed,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -66,50 +73,8 @@ def text_of(*rows: list[int], width: int = 0) -> tuple[Prompt, Tensor]:
     return Prompt(ids_BS, torch.tensor([len(row) for row in rows])), torch.zeros_like(ids_BS)
 
 
-def of_library(theirs: Any, ours: Any) -> Iterator[Same]:
-    """All but the words' bias, of which the library has one more, of <mask>."""
-    encoder, embeddings = ours.encoder, theirs.bert.embeddings
-    yield Same([embeddings.word_embeddings.weight], [encoder.tokens.weight])
-    yield Same([embeddings.token_type_embeddings.weight], [encoder.segments.weight])
-    yield Same([embeddings.position_embeddings.weight], [encoder.positions.table.weight])
-    yield from module(embeddings.LayerNorm, encoder.norm)
-    for block, layer in zip(encoder.blocks, theirs.bert.encoder.layer, strict=True):
-        looks, own = layer.attention.self, block.own
-        yield from module(looks.query, own.attention.query)
-        yield Same([looks.key.weight, looks.value.weight], [own.attention.key_value.weight])
-        yield Same([looks.key.bias, looks.value.bias], [own.attention.key_value.bias])
-        yield from module(layer.attention.output.dense, own.attention.output)
-        yield from module(layer.attention.output.LayerNorm, own.residual.norm)
-        yield from module(layer.intermediate.dense, block.feed_forward.layers[0])
-        yield from module(layer.output.dense, block.feed_forward.layers[2])
-        yield from module(layer.output.LayerNorm, block.feed_forward.residual.norm)
-    yield from module(theirs.bert.pooler.dense, encoder.pooler)
-
-
 def random_in_float64(family: str = "bert", **changes: Any) -> Any:
-    """No parameter at its start: biases of zero and norms that are the identity would hide a wrong
-    one."""
-    model = built(family, **changes).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
-
-
-def of_the_library() -> Any:
-    import transformers as library
-
-    return library.BertConfig(
-        vocab_size=VOCABULARY + 1,  # <mask> has the last row
-        hidden_size=BLOCK["width"],
-        num_hidden_layers=BLOCK["layers"],
-        num_attention_heads=BLOCK["heads"],
-        intermediate_size=BLOCK["feed_forward"],
-        max_position_embeddings=BLOCK["learned_positions"],
-        layer_norm_eps=1e-5,  # torch's own; 1e-12 there
-        pad_token_id=PAD,
-        num_labels=3,
-    )
+    return randomised(built(family, **changes))
 
 
 @pytest.mark.parametrize("implementation", ["fused", "equations"])
@@ -118,12 +83,12 @@ def test_the_model_is_that_of_the_transformers_library_in_value_and_gradient(
 ) -> None:
     import transformers as library
 
-    theirs = library.BertForPreTraining(of_the_library()).double().eval()
+    theirs = library.BertForPreTraining(bert_config(VOCABULARY, BLOCK)).double().eval()
     # ours learns a vector for it, which nothing sees
     theirs.bert.embeddings.word_embeddings.padding_idx = None
     ours, heads = random_in_float64(implementation=implementation), theirs.cls
     pairs = [
-        *of_library(theirs, ours),
+        *bert_encoder(theirs, ours),
         *module(heads.predictions.transform.dense, ours.transform[0]),
         *module(heads.predictions.transform.LayerNorm, ours.transform[2]),
         *module(heads.seq_relationship, ours.next),
@@ -163,10 +128,10 @@ def test_the_model_is_that_of_the_transformers_library_in_value_and_gradient(
 def test_fine_tuned_model_matches_transformers_value_and_gradient() -> None:
     import transformers as library
 
-    theirs = library.BertForSequenceClassification(of_the_library()).double().eval()
+    theirs = library.BertForSequenceClassification(bert_config(VOCABULARY, BLOCK)).double().eval()
     theirs.bert.embeddings.word_embeddings.padding_idx = None
     ours = random_in_float64("bert_classifier", classes=3)
-    pairs = [*of_library(theirs, ours), *module(theirs.classifier, ours.output)]
+    pairs = [*bert_encoder(theirs, ours), *module(theirs.classifier, ours.output)]
     give(pairs, theirs, ours)
     text, _ = text_of([4, 5, 6, 7, EOS], [8, EOS], [9, 4, EOS], width=7)
     ids_BS = F.pad(text.ids_BS, (1, 0), value=BOS)  # which stands for <cls>

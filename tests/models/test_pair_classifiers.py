@@ -12,13 +12,22 @@ import torch
 from fitting import fit
 from hypothesis import given
 from hypothesis import strategies as st
-from reference_modules import weighed
+from reference_modules import (
+    assert_same_gradients,
+    bert_config,
+    bert_encoder,
+    give,
+    module,
+    randomised,
+    weighed,
+)
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 from torch import Tensor, nn
 
-from pipeline.contracts import BOS, EOS, PAD, Fitted, Prompt, Sizes
+from pipeline.conformance.rows import prompt_of as prompt
+from pipeline.contracts import BOS, EOS, PAD, Fitted, Sizes
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.models import bert_pair_classifier
@@ -50,21 +59,6 @@ def built(family: str, **changes: Any) -> Any:
     if isinstance(model, Fitted):
         model.fit(related(80, 1), related(40, 2), 1)
     return model
-
-
-def randomised(model: Any) -> Any:
-    """In float64, and no parameter at its start."""
-    model = model.double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
-
-
-def prompt(*rows: list[int], width: int = 0) -> Prompt:
-    width = max(width, *(len(row) for row in rows))
-    ids = torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
-    return Prompt(ids, torch.tensor([len(row) for row in rows]))
 
 
 def table(premises: list[list[int]], hypotheses: list[list[int]], labels: list[int]) -> pa.Table:
@@ -111,7 +105,7 @@ def test_decomposable_attention_is_its_formulas_word_by_word() -> None:
                 x = (layer.weight @ x + layer.bias).clamp(min=0)
         return x
 
-    theirs = []
+    expected = []
     for premise, hypothesis in zip(premises, hypotheses, strict=True):
         a = [model.embedding.weight[number] for number in premise]
         b = [model.embedding.weight[number] for number in hypothesis]
@@ -128,70 +122,32 @@ def test_decomposable_attention_is_its_formulas_word_by_word() -> None:
         v_1 = sum(network(model.compare, torch.cat(pair)) for pair in zip(a, beta, strict=True))
         v_2 = sum(network(model.compare, torch.cat(pair)) for pair in zip(b, alpha, strict=True))
         y = network(model.aggregate, torch.cat([v_1, v_2]))  # equations 3 to 5
-        theirs.append(model.output.weight @ y + model.output.bias)
-    ours = model.classify_pair(prompt(*premises), prompt(*hypotheses))
-    assert_same(model, ours, torch.stack(theirs))
+        expected.append(model.output.weight @ y + model.output.bias)
+    logits_BC = model.classify_pair(prompt(*premises), prompt(*hypotheses))
+    assert_same(model, logits_BC, torch.stack(expected))
 
 
-def assert_same(model: nn.Module, ours: Tensor, theirs: Tensor) -> None:
+def assert_same(model: nn.Module, logits_BC: Tensor, expected_BC: Tensor) -> None:
     """In value and in the gradient of every weight."""
-    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(logits_BC, expected_BC, rtol=1e-8, atol=1e-8)
     parameters = list(model.parameters())
-    found, wanted = (torch.autograd.grad(weighed(out), parameters) for out in (ours, theirs))
-    for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-8)
+    gradients, expected = (
+        torch.autograd.grad(weighed(output), parameters) for output in (logits_BC, expected_BC)
+    )
+    for gradient, reference in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-7, atol=1e-8)
 
 
 def test_bert_reads_a_pair_as_the_transformers_library_does() -> None:
     """Its classifier of two segments, on the same weights, in value and in all gradients."""
     import transformers as library
 
-    ours = randomised(built("bert_pair_classifier"))
-    theirs = library.BertForSequenceClassification(
-        library.BertConfig(
-            vocab_size=SIZES.source + 1,
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=40,
-            layer_norm_eps=1e-5,
-            pad_token_id=PAD,
-            num_labels=3,
-        )
-    ).double()
-    theirs.eval()
-    theirs.bert.embeddings.word_embeddings.padding_idx = None
-    encoder, embeddings = ours.encoder, theirs.bert.embeddings
-    [block], [layer] = encoder.blocks, theirs.bert.encoder.layer
-    own, attention = block.own, layer.attention
-    linears = [
-        (embeddings.LayerNorm, encoder.norm),
-        (attention.self.query, own.attention.query),
-        (attention.output.dense, own.attention.output),
-        (attention.output.LayerNorm, own.residual.norm),
-        (layer.intermediate.dense, block.feed_forward.layers[0]),
-        (layer.output.dense, block.feed_forward.layers[2]),
-        (layer.output.LayerNorm, block.feed_forward.residual.norm),
-        (theirs.bert.pooler.dense, encoder.pooler),
-        (theirs.classifier, ours.output),
-    ]
-    same = [
-        pair for modules in linears for pair in zip(*(m.parameters() for m in modules), strict=True)
-    ]
-    same += [
-        (embeddings.word_embeddings.weight, encoder.tokens.weight),
-        (embeddings.token_type_embeddings.weight, encoder.segments.weight),
-        (embeddings.position_embeddings.weight, encoder.positions.table.weight),
-    ]
-    key_value = own.attention.key_value
-    with torch.no_grad():
-        for their, our in same:
-            their.copy_(our)
-        for kind in ("weight", "bias"):
-            key, value = getattr(key_value, kind).chunk(2)
-            getattr(attention.self.key, kind).copy_(key)
-            getattr(attention.self.value, kind).copy_(value)
+    model = randomised(built("bert_pair_classifier"))
+    reference = library.BertForSequenceClassification(bert_config(SIZES.source, BERT)).double()
+    reference.eval()
+    reference.bert.embeddings.word_embeddings.padding_idx = None
+    same = [*bert_encoder(reference, model), *module(reference.classifier, model.output)]
+    give(same, reference, model)
 
     premises, hypotheses = [[5, 6, 7, EOS], [9, EOS]], [[4, EOS], [10, 11, 12, 13, EOS]]
     text, segments = [], []
@@ -203,18 +159,12 @@ def test_bert_reads_a_pair_as_the_transformers_library_does() -> None:
     ids, kinds = (
         torch.tensor([row + [0] * (width - len(row)) for row in rows]) for rows in (text, segments)
     )
-    wanted = theirs(input_ids=ids, token_type_ids=kinds, attention_mask=mask).logits
-    found = ours.classify_pair(prompt(*premises, width=8), prompt(*hypotheses))
-    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)
-    for out in (found, wanted):
-        weighed(out).backward()
-    for their, our in same:
-        torch.testing.assert_close(our.grad, their.grad, rtol=1e-7, atol=1e-8)
-    for kind in ("weight", "bias"):
-        keys = [getattr(part, kind).grad for part in (attention.self.key, attention.self.value)]
-        torch.testing.assert_close(
-            getattr(key_value, kind).grad, torch.cat(keys), rtol=1e-7, atol=1e-8
-        )
+    expected_BC = reference(input_ids=ids, token_type_ids=kinds, attention_mask=mask).logits
+    logits_BC = model.classify_pair(prompt(*premises, width=8), prompt(*hypotheses))
+    torch.testing.assert_close(logits_BC, expected_BC, rtol=1e-8, atol=1e-8)
+    for output in (logits_BC, expected_BC):
+        weighed(output).backward()
+    assert_same_gradients(same)
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=4))
@@ -242,8 +192,8 @@ def test_of_a_long_pair_the_longer_text_loses_its_last_word(a: int, b: int, most
             first -= 1
         else:
             second -= 1
-    found = pairs.cut_lengths(np.array([a]), np.array([b]), most)
-    assert (int(found[0][0]), int(found[1][0])) == (first, second)
+    first_N, second_N = pairs.cut_lengths(np.array([a]), np.array([b]), most)
+    assert (int(first_N[0]), int(second_N[0])) == (first, second)
 
 
 @pytest.mark.parametrize("family", TRAINED)
@@ -270,11 +220,13 @@ def test_positions_count_both_texts_and_their_ends() -> None:
 def test_word_order_is_lost_on_decomposable_attention_and_not_on_bert() -> None:
     for family in TRAINED:
         model = built(family)
-        one, other = (
+        first, reversed_order = (
             model.classify_pair(prompt([*words, EOS]), prompt([5, 7, EOS]))
             for words in ([5, 6, 7], [7, 6, 5])
         )
-        assert torch.allclose(one, other, atol=1e-6) == (family == "decomposable_attention")
+        assert torch.allclose(first, reversed_order, atol=1e-6) == (
+            family == "decomposable_attention"
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -309,17 +261,19 @@ def test_naive_bayes_is_scikit_learns_on_words_marked_by_their_text(texts: str) 
     sides = {"both": ("premise", "hypothesis"), "hypothesis": ("hypothesis",)}[texts]
 
     # Each text is smoothed and normalised by itself: one model of scikit-learn for each.
-    wanted = 0.0
+    expected_NC = 0.0
     for number, side in enumerate(sides):
         counter = CountVectorizer(analyzer=lambda words: words)
         oracle = MultinomialNB(alpha=0.5, fit_prior=number == 0)
         oracle.fit(counter.fit_transform(train[side].to_pylist()), train["label"].to_numpy())
-        wanted = wanted + oracle.predict_joint_log_proba(counter.transform(test[side].to_pylist()))
-    wanted = wanted - np.log(np.exp(wanted).sum(1, keepdims=True))
+        expected_NC = expected_NC + oracle.predict_joint_log_proba(
+            counter.transform(test[side].to_pylist())
+        )
+    expected_NC = expected_NC - np.log(np.exp(expected_NC).sum(1, keepdims=True))
     model = built("pair_naive_bayes", texts=texts)
     model.fit(train, test, 1)
-    found = pairs.log_probs(model, test, None, CPU)
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    log_probs_NC = pairs.log_probs(model, test, None, CPU)
+    np.testing.assert_allclose(log_probs_NC, expected_NC, atol=1e-5)
 
 
 def plain_overlap(premise: list[int], hypothesis: list[int]) -> list[float]:
@@ -345,17 +299,17 @@ def test_overlap_is_counted_as_by_hand_and_fitted_by_scikit_learn() -> None:
         both = zip(rows["premise"].to_pylist(), rows["hypothesis"].to_pylist(), strict=True)
         features[name] = np.array([plain_overlap(*pair) for pair in both])
     premise, hypothesis = prompt([5, 6, 5, EOS], [7, EOS]), prompt([5, 6, 9, EOS], [8, 7, EOS])
-    found_BF = overlap(premise.ids_BS, hypothesis.ids_BS)
-    wanted = [plain_overlap([5, 6, 5], [5, 6, 9]), plain_overlap([7], [8, 7])]
-    np.testing.assert_allclose(found_BF.numpy(), wanted)
+    feature_BF = overlap(premise.ids_BS, hypothesis.ids_BS)
+    expected = [plain_overlap([5, 6, 5], [5, 6, 9]), plain_overlap([7], [8, 7])]
+    np.testing.assert_allclose(feature_BF.numpy(), expected)
 
     mean, deviation = features["train"].mean(0), np.maximum(features["train"].std(0), 1e-9)
     oracle = LogisticRegression(C=1.0, max_iter=10_000)
     oracle.fit((features["train"] - mean) / deviation, train["label"].to_numpy())
-    wanted_NC = oracle.predict_log_proba((features["test"] - mean) / deviation)
+    expected_NC = oracle.predict_log_proba((features["test"] - mean) / deviation)
     model = built("overlap_classifier")
     model.fit(train, test, 1)
-    np.testing.assert_allclose(pairs.log_probs(model, test, None, CPU), wanted_NC, atol=1e-6)
+    np.testing.assert_allclose(pairs.log_probs(model, test, None, CPU), expected_NC, atol=1e-6)
 
 
 def test_overlap_of_two_labels_has_two_logits() -> None:

@@ -434,22 +434,24 @@ def test_two_runs_together_answer_as_an_ensemble(project: Path, seqline, tmp_pat
     (project / "dvc.yaml").write_bytes((Path(__file__).parents[2] / "dvc.yaml").read_bytes())
     (project / "presets").mkdir(exist_ok=True)
     texts = sentences(WORDS["source"], 5, 4)
-    one, other = (session(project, name) for name in TRANSLATORS)
-    mixed = [best[0] for best in one.ensemble([other]).translate(texts)]
-    for text, answer, apart in zip(texts, mixed, one.ensemble([one]).translate(texts), strict=True):
-        assert apart[0].text == one.translate([text])[0][0].text
+    first, second = (session(project, name) for name in TRANSLATORS)
+    mixed = [best[0] for best in first.ensemble([second]).translate(texts)]
+    for text, answer, single in zip(
+        texts, mixed, first.ensemble([first]).translate(texts), strict=True
+    ):
+        assert single[0].text == first.translate([text])[0][0].text
         assert answer.log_prob < 0
 
     both = [word for name in TRANSLATORS for word in ("--run", name)]
     (tmp_path / "texts").write_text("\n".join(texts))
-    said = seqline(project, "translate", *both, "--file", str(tmp_path / "texts"))
-    assert said == (0, "".join(f"{answer.text}\n" for answer in mixed), "")
-    said = seqline(project, "translate", *both, texts[0], "--heatmap", "a.png")
-    assert said.err.startswith("seqline: run: got ensemble; expected a model with attention")
-    said = seqline(project, "translate", "a", "--run", "transformer", "--run", "recurrent_lm")
-    assert said.status == 2
+    result = seqline(project, "translate", *both, "--file", str(tmp_path / "texts"))
+    assert result == (0, "".join(f"{answer.text}\n" for answer in mixed), "")
+    result = seqline(project, "translate", *both, texts[0], "--heatmap", "a.png")
+    assert result.err.startswith("seqline: run: got ensemble; expected a model with attention")
+    result = seqline(project, "translate", "a", "--run", "transformer", "--run", "recurrent_lm")
+    assert result.status == 2
     line = "seqline: --run recurrent_lm: got the vocabulary data/vocab/story; expected data/vocab/"
-    assert said.err.startswith(f"{line}pairs, as run transformer has.")
+    assert result.err.startswith(f"{line}pairs, as run transformer has.")
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)

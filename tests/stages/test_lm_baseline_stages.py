@@ -162,11 +162,11 @@ def test_the_benchmark_refuses_runs_of_different_vocabularies(
     content["corpora"]["other"] = content["corpora"]["toy_story"]
     content["runs"]["foreign"] = content["runs"]["ngram"] | {"corpus": "other"}
     default_params.write(root, content)
-    other = shutil.copytree(root / "data/vocab/toy_story", root / "data/vocab/other")
-    words = tables.read(other / "text.parquet", tables.VOCAB)
+    vocab = shutil.copytree(root / "data/vocab/toy_story", root / "data/vocab/other")
+    words = tables.read(vocab / "text.parquet", tables.VOCAB)
     tokens = [*words["token"].to_pylist()[:-1], "zzz"]
     words = words.set_column(0, "token", pa.array(tokens))
-    tables.write(other / "text.parquet", words)
+    tables.write(vocab / "text.parquet", words)
     folder = shutil.copytree(root / "data/models/ngram", root / "data/models/foreign")
     facts = json.loads((folder / "config.json").read_text())
     facts["run"]["corpus"] = "other"

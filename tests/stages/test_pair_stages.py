@@ -137,8 +137,8 @@ def test_both_texts_are_encoded_with_one_vocabulary(project: Path) -> None:
     report = json.loads((project / "data/encoded/toy_inference/encoded.json").read_text())
     assert report["train"]["text_tokens"] == sum(counts)
     # A text of the same vocabulary, such as a pre-training one.
-    other = project / "data/vocab/toy_scenes/text.parquet"
-    assert tables.read(other, tables.VOCAB).equals(words)
+    scenes = project / "data/vocab/toy_scenes/text.parquet"
+    assert tables.read(scenes, tables.VOCAB).equals(words)
     assert describe(project / "data/vocab/toy_scenes").sides == ("text",)
 
 
@@ -152,18 +152,23 @@ def test_counts_of_the_corpus(project: Path) -> None:
 
 @pytest.mark.parametrize("run", RUNS)
 def test_metrics_are_scikit_learns(project: Path, run: str) -> None:
-    found = json.loads((project / f"reports/metrics/{run}.json").read_text())["test"]
-    want = tokens(project, "test")["label"].to_pylist()
+    metrics = json.loads((project / f"reports/metrics/{run}.json").read_text())["test"]
+    labels = tokens(project, "test")["label"].to_pylist()
     path = project / f"data/predictions/{run}/labels_test.parquet"
     rows = tables.read(path, tables.LABELS).to_pylist()
-    got, probabilities = [row["label"] for row in rows], np.exp([row["log_probs"] for row in rows])
-    accuracy = 100 * sklearn.accuracy_score(want, got)
-    assert found["accuracy"]["score"] == pytest.approx(accuracy, abs=1e-5)
-    f1 = 100 * sklearn.f1_score(want, got, average="macro", zero_division=0)
-    assert found["f1"]["score"] == pytest.approx(f1, abs=1e-5)
-    assert found["nats_per_text"] == pytest.approx(sklearn.log_loss(want, probabilities), abs=1e-5)
+    predicted, probabilities = (
+        [row["label"] for row in rows],
+        np.exp([row["log_probs"] for row in rows]),
+    )
+    accuracy = 100 * sklearn.accuracy_score(labels, predicted)
+    assert metrics["accuracy"]["score"] == pytest.approx(accuracy, abs=1e-5)
+    f1 = 100 * sklearn.f1_score(labels, predicted, average="macro", zero_division=0)
+    assert metrics["f1"]["score"] == pytest.approx(f1, abs=1e-5)
+    assert metrics["nats_per_text"] == pytest.approx(
+        sklearn.log_loss(labels, probabilities), abs=1e-5
+    )
     blocks = len(set(tokens(project, "test")["premise"].to_pylist()))
-    assert found["blocks"] == blocks
+    assert metrics["blocks"] == blocks
 
 
 def test_the_report_has_a_section_of_pairs(project: Path) -> None:

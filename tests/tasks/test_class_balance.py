@@ -55,8 +55,8 @@ def model_of(dropout: float = 0.0) -> Any:
 
 def test_class_weights_are_scikit_learns_and_have_a_mean_of_one() -> None:
     weights = labelled.class_weights(np.bincount(LABELS))
-    wanted = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
-    np.testing.assert_allclose(weights, wanted, rtol=1e-6)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
     assert weights[LABELS].mean() == pytest.approx(1.0, rel=1e-6)
 
 
@@ -64,14 +64,17 @@ def test_the_weighted_loss_is_torchs_in_value_and_gradient() -> None:
     model = model_of()
     task = task_of("class_weights")
     batch = task.batch(np.arange(30, 60))
-    ours = task.loss(model, batch, None)[0]
-    theirs = F.cross_entropy(
+    loss = task.loss(model, batch, None)[0]
+    torch_total = F.cross_entropy(
         model.classify(batch.text), batch.label_B, weight=task.weight_C, reduction="sum"
     )
-    assert ours.tokens == 30
-    torch.testing.assert_close(ours.total, theirs)
+    assert loss.tokens == 30
+    torch.testing.assert_close(loss.total, torch_total)
     for gradients in zip(
-        *(torch.autograd.grad(loss, list(model.parameters())) for loss in (ours.total, theirs)),
+        *(
+            torch.autograd.grad(total, list(model.parameters()))
+            for total in (loss.total, torch_total)
+        ),
         strict=True,
     ):
         torch.testing.assert_close(*gradients)
@@ -87,11 +90,11 @@ def test_label_smoothing_is_weighted_by_the_row_s_class() -> None:
     log_probs_BC = model.classify(batch.text).log_softmax(1)
     true_B = log_probs_BC.gather(1, batch.label_B[:, None])[:, 0]
     smooth_B = -(0.8 * true_B + 0.2 * log_probs_BC.mean(1))
-    wanted = sum(
+    expected = sum(
         float(task.weight_C[label]) * nats
         for label, nats in zip(batch.label_B, smooth_B, strict=True)
     )
-    torch.testing.assert_close(task.loss(model, batch, None)[0].total, wanted)
+    torch.testing.assert_close(task.loss(model, batch, None)[0].total, expected)
 
 
 @pytest.mark.parametrize("balance", ["none", "class_weights"])

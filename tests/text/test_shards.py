@@ -395,9 +395,9 @@ def test_doctor_reports_a_healthy_cluster(cluster: Cluster, project: Path, edite
 
     assert health_checks.cluster(project).state == "ok"
     edited(project, "compute.cluster", cluster.address)
-    found = health_checks.cluster(project)
-    assert (found.state, found.subject) == ("ok", "cluster")
-    assert found.detail == f"{cluster.address} answers, 2 batches at a time"
+    finding = health_checks.cluster(project)
+    assert (finding.state, finding.subject) == ("ok", "cluster")
+    assert finding.detail == f"{cluster.address} answers, 2 batches at a time"
 
 
 @pytest.mark.long

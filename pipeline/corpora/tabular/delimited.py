@@ -133,7 +133,7 @@ class _Lines:
 
     def keep_first(self) -> str:
         """The first line taken since the last call of `keep_...`; the others come again."""
-        first, *others = self._taken or [""]
-        self._ahead.extendleft(line[:-1] for line in reversed(others))
+        first, *following = self._taken or [""]
+        self._ahead.extendleft(line[:-1] for line in reversed(following))
         self._taken.clear()
         return first
