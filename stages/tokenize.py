@@ -117,7 +117,6 @@ def tokenize(
             split.flush()
 
     check(splits, split_config, block.limit, where)
-    check_labels(splits, split_config, block.limit, where)
     train = splits["train"]
     return {
         "blank_lines": rows.blank_lines,
@@ -154,8 +153,8 @@ def check(
     limit: int | None,
     where: str,
 ) -> None:
-    """Refuse a corpus that lacks one of the splits that every run needs, or has one without
-    rows."""
+    """Refuse a corpus that lacks one of the splits that every run needs, or has one without rows
+    or without one of the corpus's labels."""
     if UNSPLIT in splits:
         raise refuse(
             f"{where}.split",
@@ -185,9 +184,10 @@ def check(
                 f"at least one in each of {', '.join(splits)}",
                 todo,
             )
+    _check_labels(splits, split_config, limit, where)
 
 
-def check_labels(
+def _check_labels(
     splits: dict[str, SplitWriter],
     split_config: params.Splitting | None,
     limit: int | None,

@@ -156,10 +156,8 @@ def test_metrics_are_scikit_learns(project: Path, run: str) -> None:
     labels = tokens(project, "test")["label"].to_pylist()
     path = project / f"data/predictions/{run}/labels_test.parquet"
     rows = tables.read(path, tables.LABELS).to_pylist()
-    predicted, probabilities = (
-        [row["label"] for row in rows],
-        np.exp([row["log_probs"] for row in rows]),
-    )
+    predicted = [row["label"] for row in rows]
+    probabilities = np.exp([row["log_probs"] for row in rows])
     accuracy = 100 * sklearn.accuracy_score(labels, predicted)
     assert metrics["accuracy"]["score"] == pytest.approx(accuracy, abs=1e-5)
     f1 = 100 * sklearn.f1_score(labels, predicted, average="macro", zero_division=0)
