@@ -61,6 +61,14 @@ def test_repeating_the_baseline_leaves_the_tree_clean(root: Path) -> None:
     assert baseline.note(root) == ""
 
 
+def rates_of_scored_experiments(root: Path) -> list[float]:
+    experiments = json.loads(dvc(root, "exp", "show", "--json"))[1]["experiments"]
+    data = [experiment["revs"][0]["data"] for experiment in experiments]
+    scored = [item for item in data if item["metrics"]["reports/summary.json"]["data"]]
+    settings = [item["params"]["params.yaml"]["data"]["settings"]["mlp"] for item in scored]
+    return sorted(block["optim"]["learning_rate"] for block in settings)
+
+
 def test_the_walk_through_experiments(root: Path) -> None:
     before = scores(root)
 
@@ -104,18 +112,10 @@ def test_the_walk_through_experiments(root: Path) -> None:
     assert dvc(root, "status").strip() == "Data and pipelines are up to date."
 
     # A grid in the queue, whose experiments run in copies of the project.
-    queued = dvc(root, "exp", "run", "--queue", "-S", f"{RATE}=0.001,0.003")
-    assert queued.count("Queued experiment") == 2
+    queue_message = dvc(root, "exp", "run", "--queue", "-S", f"{RATE}=0.001,0.003")
+    assert queue_message.count("Queued experiment") == 2
     dvc(root, "exp", "run", "--run-all")
-    experiments = json.loads(dvc(root, "exp", "show", "--json"))[1]["experiments"]
-    data = [experiment["revs"][0]["data"] for experiment in experiments]
-    settings = [item["params"]["params.yaml"]["data"]["settings"]["mlp"] for item in data]
-    assert sorted(block["optim"]["learning_rate"] for block in settings) == [
-        0.0001,
-        0.001,
-        0.003,
-    ]
-    assert all(item["metrics"]["reports/summary.json"]["data"] for item in data)
+    assert rates_of_scored_experiments(root) == [0.0001, 0.001, 0.003]
     assert small.git(root, "status", "--porcelain") == "", "the workspace is as it was"
 
     # Keep one.
