@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from pipeline.cli.arguments import add_json, print_json
-from pipeline.cli.run_names import run_of, setting_names
 from pipeline.core.errors import refuse
+from pipeline.runs.names import run_of, setting_names
 
 HELP = "compare two settings, or decide which of two runs is champion"
 

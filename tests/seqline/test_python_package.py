@@ -242,7 +242,7 @@ def test_pairs_and_files_become_the_texts_of_their_classifiers() -> None:
         block=block,
         command="classify",
         ranks_labels=False,
-        open_classifier=lambda: classify,
+        open=lambda: classify,
         warn_of_unknown_words=lambda texts, frames: None,
     )
     model = seqline.Model(cast(trained.Run, run))
