@@ -160,8 +160,8 @@ def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def pending(root: Path) -> list[SpoolInfo]:
     """Spools of trainings that are over and not all in MLflow, the oldest first."""
     spools = [read(path) for path in sorted(_folder(root).glob("*.jsonl"))]
-    found = [spool for spool in spools if spool is not None and spool.over]
-    return sorted(found, key=lambda spool: spool.start)
+    left = [spool for spool in spools if spool is not None and spool.over]
+    return sorted(left, key=lambda spool: spool.start)
 
 
 def mark_recorded(spool: BinaryIO, path: Path) -> None:

@@ -47,24 +47,29 @@ print(time.monotonic() - began, flush=True)
 """
 
 
+def run_block(name: str) -> dict[str, Any]:
+    """The block of a run as the train stage writes it."""
+    return {
+        "setting": name,
+        "family": "recurrent_lm",
+        "task": "language_model",
+        "corpus": "toy",
+        "seed": 1,
+        "init_from": "scratch",
+        "model": {"hidden": 8},
+        "objective": {"steps": 32},
+        "optim": {"name": "adam"},
+        "training": {"max_epochs": 1},
+    }
+
+
 def write_project(root: Path, names: tuple[str, ...] = ("lstm",), steps: int = 40) -> Path:
     """A project whose DAG has run: the files of the documented layout, with a lock that agrees with
     itself."""
     stages: dict[str, Any] = {}
     runs = {}
     for name in names:
-        block = {
-            "setting": name,
-            "family": "recurrent_lm",
-            "task": "language_model",
-            "corpus": "toy",
-            "seed": 1,
-            "init_from": "scratch",
-            "model": {"hidden": 8},
-            "objective": {"steps": 32},
-            "optim": {"name": "adam"},
-            "training": {"max_epochs": 1},
-        }
+        block = run_block(name)
         runs[name] = {**block, "search": {"method": "sampling", "temperature": 0.8}}
         stages |= lock_stages(name, runs[name])
         write_outputs(root, name, block, steps)

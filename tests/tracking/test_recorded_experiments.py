@@ -170,8 +170,8 @@ def test_experiments_in_deleted_copies_are_recorded_with_names_scores_and_times(
     assert len(times) == 6
     assert not list((repository / ".dvc/tmp/exps").glob("*/*/stage.py")), "DVC keeps its copies"
 
-    said = tracking.sync(repository)
-    assert "experiment wide: recorded lstm-1, lstm-2" in said
+    message = tracking.sync(repository)
+    assert "experiment wide: recorded lstm-1, lstm-2" in message
     client = mlflow_store.connect(repository)
     by_name = {run.info.run_name: run for run in all_runs(client)}
     assert set(by_name) == {
@@ -212,10 +212,10 @@ def test_an_experiment_whose_outputs_are_gone_is_named(
     run(repository, "cp", "-a", str(repository), str(clone))
     for folder in (clone / ".dvc/cache", clone / "mlflow.db", clone / ".seqline"):
         run(clone, "rm", "-rf", str(folder))
-    said = tracking.sync(clone)
-    assert "experiment wide: not recorded: " in said
-    assert "no such output" in said
-    assert "lstm-1: recorded" in said, "the project's own runs are"
+    message = tracking.sync(clone)
+    assert "experiment wide: not recorded: " in message
+    assert "no such output" in message
+    assert "lstm-1: recorded" in message, "the project's own runs are"
 
 
 def test_outside_of_git_there_are_no_experiments(tmp_path: Path) -> None:

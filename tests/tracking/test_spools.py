@@ -19,6 +19,7 @@ from tracking_project import (
     followers,
     parents,
     project,
+    run_block,
     start_training,
     write_project,
 )
@@ -30,18 +31,7 @@ from pipeline.tracking import follower, live_log, mlflow_store, run_lock, spools
 
 __all__ = ["empty_store", "project"]  # fixtures
 KEY = ("lstm", digest_of("lstm"))
-BLOCK = {
-    "setting": "lstm",
-    "family": "recurrent_lm",
-    "task": "language_model",
-    "corpus": "toy",
-    "seed": 1,
-    "init_from": "scratch",
-    "model": {"hidden": 8},
-    "objective": {"steps": 32},
-    "optim": {"name": "adam"},
-    "training": {"max_epochs": 1},
-}
+BLOCK = run_block("lstm")
 
 
 class Clock:
@@ -230,7 +220,7 @@ def test_a_follower_sends_what_others_left(project: Path, clock: Clock) -> None:
     with spools.path_of(project, ("a-1", digest_of("a-1"))).open("rb") as lines:
         watch = watch_of(project, lines)
         assert follower.follow(lines, project, Path(lines.name), watch)
-        follower.send_others(project, watch)
+        follower.send_all_pending(project, watch)
     assert spools.pending(project) == []
     client = mlflow_store.connect(project)
     assert sorted(run.info.run_name for run in all_runs(client)) == ["a-1", "a-2", "a-3"]
@@ -244,9 +234,9 @@ def test_one_follower_stays_and_the_others_do_not_wait(project: Path, clock: Clo
         first._grace = second._grace = -1.0  # the grace period is over
         assert not first.late()
         assert second.late()
-        follower.send_others(project, second)
+        follower.send_all_pending(project, second)
         assert len(spools.pending(project)) == 1
-        follower.send_others(project, first)
+        follower.send_all_pending(project, first)
         assert spools.pending(project) == []
 
 
@@ -321,4 +311,4 @@ def test_a_follower_that_stays_waits_for_those_that_are_at_work(
         spools.path_of(project, KEY).open("rb") as lines,
         pytest.raises(Waiting),
     ):
-        follower.send_others(project, watch_of(project, lines))
+        follower.send_all_pending(project, watch_of(project, lines))
