@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.cli.arguments import add_json, print_json
 
 if TYPE_CHECKING:
-    from pipeline.cli.standings import Row, Standing
+    from pipeline.report.standing import Row, Standing
 
 HELP = "show the best setting on each corpus, by how much, and what to try"
 
@@ -64,9 +64,10 @@ def table(found: "Sequence[Standing]") -> Iterator[tuple[str, str]]:
     widths = [max(len(cell) for cell in column) for column in zip(*every_row, strict=True)]
     yield _line(_HEADER, widths), "dim"
     for standing, rows in zip(found, cells, strict=True):
-        direction = "" if standing.higher_is_better else ", lower is better"
-        split = "" if standing.split == "test" else f", {standing.split}"
-        yield f"{standing.title} on {standing.corpus} ({standing.score}{split}{direction})", "bold"
+        scoring, split = standing.scoring, standing.ranking.split
+        score = scoring.main_title if split == "test" else f"{scoring.main_title}, {split}"
+        direction = "" if scoring.higher_is_better else ", lower is better"
+        yield f"{scoring.title} on {standing.corpus} ({score}{direction})", "bold"
         for row in rows:
             yield _line(row, widths), "green" if row is rows[0] else ""
 
@@ -75,7 +76,7 @@ def _cells(standing: "Standing", row: "Row") -> tuple[str, ...]:
     name = f"{row.name} (a baseline)" if row.is_baseline and row.role == "best" else row.name
     if row.lead is None:
         return row.role, name, row.score, "", ""
-    behind = f"{row.lead:.{standing.decimals}f}"
+    behind = f"{row.lead:.{standing.scoring.decimals}f}"
     if row.p is None:
         return row.role, name, row.score, behind, "not tested"
     p = "p < 0.001" if row.p < 0.001 else f"p = {row.p:.3f}"

@@ -133,7 +133,7 @@ def test_folds_are_one_table_with_the_number_of_folds(tmp_path: Path) -> None:
         for fold in by_fold:
             run_evaluate(root, f"{setting}_{fold}-1", f"text_{fold}")
     [standing] = standings.standings(root)
-    assert standing.values_are == "folds"
+    assert [row["folds"] for row in standing.json()["rows"]] == [3, 3]
     assert [row.name for row in standing.rows] == ["lstm", "rnn"]
     assert all(len(row.values) == 3 for row in standing.rows)
 
