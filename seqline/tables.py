@@ -1,5 +1,4 @@
-"""What a project has, as pandas DataFrames: its runs, their scores, learning curves and
-predictions."""
+"""Runs of a project, their scores, learning curves and predictions, as pandas DataFrames."""
 
 import dataclasses
 import json
@@ -76,7 +75,7 @@ def history(run: str, root: Root = None) -> "pd.DataFrame":
 def predictions(
     run: str, split: str = "test", root: Root = None, *, n_best: bool = False
 ) -> "pd.DataFrame":
-    """What a run predicted for the rows of a split, with these rows; the row's number is the index.
+    """The predictions of a run for the rows of a split, with these rows; the row's number is the index.
 
     The columns are those of the split's texts (`source` and `target`; `text` and `label`) and of
     the predictions. A prediction whose name a text has too is called `predicted_text`,

@@ -1,5 +1,5 @@
-"""What `Model` is made of: a trained run, and the part of the library that answers for its task.
-torch is imported here, at the first load."""
+"""The trained run of a `Model`, and the part of the library that answers for its task. torch is
+imported here, at the first load."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def ranks_labels(self) -> bool:
-        """Whether a classifier gives all labels of an input."""
+        """True if a classifier gives all labels of an input."""
         module = config.named_module("pipeline.predictions", self.block.task, "task")
         return hasattr(module, "open_ranking")
 

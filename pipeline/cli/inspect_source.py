@@ -258,7 +258,7 @@ def _is(cell: str, word: str) -> bool:
 
 
 def _has(cell: str, word: str) -> bool:
-    """Whether an identifier, such as reviewText or review_text, has the word."""
+    """Return whether an identifier, such as reviewText or review_text, has the word."""
     words = re.findall("[A-Z]?[a-z]+", cell) if re.fullmatch(r"[\w.-]+", cell) else []
     return word in map(str.lower, words)
 

@@ -1,5 +1,5 @@
-"""What the commands that answer texts share: their options, the prompt on a terminal, and the form
-of the answers."""
+"""The loop of the commands that answer texts: the prompt on a terminal, many lines, and the form of
+the answers."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ Print = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Replies(Generic[T]):
-    """How a command answers texts.
+    """The parts of a command that answers texts.
 
     `answer(texts)` gives an answer to each text. `plain(line, answer)` is its text, without a line
     break at the end; the answer is None if there is none. `rows(answer)` are the objects of

@@ -1,4 +1,4 @@
-"""What trained runs answer on the page of `seqline demo`: one function per command."""
+"""Answers of trained runs on the page of `seqline demo`: one function per command."""
 
 import math
 from collections.abc import Callable, Sequence

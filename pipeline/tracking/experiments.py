@@ -110,7 +110,7 @@ def outputs(
 
 
 def _has_same_outputs(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> bool:
-    """Whether two locks have the same model of the run, with the same scores."""
+    """Return whether two locks have the same model of the run, with the same scores."""
     return all(
         describe.hashes(first, f"{stage}@{name}", "outs")
         == describe.hashes(second, f"{stage}@{name}", "outs")

@@ -29,7 +29,7 @@ _FAULTS = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionEr
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpoolInfo:
-    """What a spool says about its training.
+    """Facts of a spool about its training.
 
     `start` is in milliseconds since 1970. `active` are the milliseconds of its processes: a
     training that was killed and resumed has several. `status` is "" without a record of the end."""
@@ -47,7 +47,7 @@ class SpoolInfo:
 
     @property
     def over(self) -> bool:
-        """Whether the training ended, or its process is gone."""
+        """Return whether the training ended, or its process is gone."""
         if self.status:
             return True
         process = process_identity.parse(str(self.header.get("process", "")))

@@ -18,7 +18,7 @@ PAIRS = [(f"the cat sees the dog {n} .", f"le chat voit le chien {n} .") for n i
 
 
 class Guess(NamedTuple):
-    """What is written into the corpus's block."""
+    """Values of the block that is written."""
 
     format: str
     read: dict[str, Any]

@@ -360,7 +360,7 @@ def test_a_terminal_gets_a_prompt_with_a_history(trained: Path) -> None:
     )
 
     def session(keys: list[bytes]) -> str:
-        """What a terminal shows; each entry of `keys` is typed at the next prompt."""
+        """The output of a terminal; each entry of `keys` is typed at the next prompt."""
         ours, theirs = pty.openpty()
         with subprocess.Popen(
             [sys.executable, "-c", program],

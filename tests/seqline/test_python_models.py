@@ -36,7 +36,7 @@ def translator(root: Path) -> seqline.Model:
 
 
 def samples(root: Path, run: str) -> list[dict[str, Any]]:
-    """What the predict stage answered to its corpus's samples."""
+    """The predict stage's outputs for the corpus's samples."""
     file = root / f"data/predictions/{run}/samples.parquet"
     rows: list[dict[str, Any]] = tables.read(file, tables.SAMPLES).to_pylist()
     return rows
