@@ -75,7 +75,7 @@ def history(run: str, root: Root = None) -> "pd.DataFrame":
 def predictions(
     run: str, split: str = "test", root: Root = None, *, n_best: bool = False
 ) -> "pd.DataFrame":
-    """The predictions of a run for the rows of a split, with these rows; the row's number is the index.
+    """The predictions of a run for the rows of a split, with these rows; their number is the index.
 
     The columns are those of the split's texts (`source` and `target`; `text` and `label`) and of
     the predictions. A prediction whose name a text has too is called `predicted_text`,

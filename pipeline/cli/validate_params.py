@@ -60,8 +60,8 @@ def _names(path: Path, key: str, mistakes: Mistakes) -> list[str]:
 
 
 def _runs(path: Path, names: list[str], kinds: Mapping[str, str], mistakes: Mistakes) -> bool:
-    """Check all runs; return whether they are in order. After a mistake in one, others of its setting
-    are not checked: most have the same."""
+    """Return whether all runs are in order. After a mistake in one, others of its setting are not
+    checked: most have the same."""
     wrong = set()
     for name in names:
         block = config.section(path, "runs")[name]

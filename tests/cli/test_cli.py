@@ -508,8 +508,8 @@ def test_doctor_counts_the_runs_of_a_database_and_makes_no_table_in_it(
         assert opened.execute("select * from sqlite_master").fetchall() == []
         opened.execute("create table runs (id)")
         opened.execute("insert into runs values (1)")
-    found = store_checks.store(project)
-    assert (found.state, found.detail) == ("ok", f"sqlite+pysqlite:///{file} with 1 runs")
+    finding = store_checks.store(project)
+    assert (finding.state, finding.detail) == ("ok", f"sqlite+pysqlite:///{file} with 1 runs")
 
 
 def test_doctor_tells_a_broken_store(project, monkeypatch: pytest.MonkeyPatch) -> None:

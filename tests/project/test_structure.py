@@ -449,14 +449,14 @@ def test_files_are_renamed_in_one_module_only() -> None:
 
 def test_no_module_but_a_task_s_own_names_a_task() -> None:
     tasks = {file.stem for file in (ROOT / "pipeline/tasks").glob("*.py")} - {"__init__"}
-    own = (
+    of_tasks = (
         *("pipeline.tasks.", "pipeline.predictions.", "pipeline.scoring.tasks."),
         "pipeline.conformance.tasks.",
     )
     naming = {
         (module, node.value)
         for module in modules()
-        if not module.startswith(own)
+        if not module.startswith(of_tasks)
         for node in ast.walk(tree(module))
         if isinstance(node, ast.Constant) and node.value in tasks
     }
