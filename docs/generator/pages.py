@@ -16,11 +16,11 @@ from pygments import formatters, highlight, lexers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from generator import links, references  # noqa: E402
-from generator.links import ROOT  # noqa: E402
-from generator.references import Reference, text_of  # noqa: E402
-from generator.sections import CHAPTERS, TITLES  # noqa: E402
-from generator.tables import Family, families, ranking  # noqa: E402
+from generator import links, references
+from generator.links import ROOT
+from generator.references import Reference, text_of
+from generator.sections import CHAPTERS, TITLES
+from generator.tables import Family, families, ranking
 
 _SOURCES = ("pipeline/", "stages/", "presets/", "benchmarks/")
 _FILES = ("dvc.yaml", "params.yaml", "flow.yaml", "claims.yaml", "Makefile", "bootstrap.py")
@@ -209,7 +209,11 @@ def section_table(rows: list[Family]) -> None:
             for reference in definitions.values()
         )
         names = sorted(
-            {name for reference in definitions.values() for name in users[reference.file, reference.owner]}
+            {
+                name
+                for reference in definitions.values()
+                for name in users[reference.file, reference.owner]
+            }
         )
         named = "; ".join(
             f"[{name}](family/{name}.md) `{runs[name].run}`"

@@ -1,4 +1,4 @@
-"""`seqline add corpus`: the format, columns, splits and level that are guessed for a user's file."""
+"""`seqline add corpus`: the format, columns, splits and level guessed for a user's file."""
 
 import gzip
 import json
