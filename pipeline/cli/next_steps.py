@@ -15,10 +15,10 @@ _BLANK = "___"
 _ANSWERING = ("translate", "classify", "generate")
 
 
-def after_results(root: Path, found: Sequence[Standing]) -> list[tuple[str, str]]:
+def after_results(root: Path, standings: Sequence[Standing]) -> list[tuple[str, str]]:
     """Return commands, each with what it is for: ask the best model, change a number, look at the
     runs. The activation of the environment is the first one, where it is needed."""
-    ordered = sorted(found, key=_rank)
+    ordered = sorted(standings, key=_rank)
     answer = next(filter(None, (_answer(root, standing) for standing in ordered)), None)
     change = next(filter(None, (_change(standing) for standing in ordered)), None)
     steps = [

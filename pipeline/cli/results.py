@@ -27,11 +27,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print the table, where the report is, and three commands to try."""
-    from pipeline.cli import standings
+    from pipeline.cli.standings import load_standings
 
-    found = standings.standings(root)
+    standings = load_standings(root)
     if arguments.json:
-        print_json([standing.json() for standing in found])
+        print_json([standing.json() for standing in standings])
         return
 
     from rich.console import Console
@@ -41,7 +41,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.dag.paths import RunPaths
 
     console = Console(highlight=False)
-    for line, style in table(found):
+    for line, style in table(standings):
         console.print(Text(line, style), soft_wrap=True)
     console.print(Text(f"\n{_HOW_TO_READ}", "dim"))
 
@@ -51,19 +51,19 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     )
     console.print(f"\nReport: {page} (with figures), {tables} (all tables and tests)")
     console.print("Try next:")
-    for command, why in next_steps.after_results(root, found):
+    for command, why in next_steps.after_results(root, standings):
         console.print(Text(f"  # {why}", "dim"), soft_wrap=True)
         console.print(Text(f"  {command}"), soft_wrap=True)
 
 
-def table(found: "Sequence[Standing]") -> Iterator[tuple[str, str]]:
+def table(standings: "Sequence[Standing]") -> Iterator[tuple[str, str]]:
     """Yield the lines of the table, each with its style: a title for each standing, and a line for
     each of its rows. Columns are as wide as their widest cell."""
-    cells = [[_cells(standing, row) for row in standing.rows] for standing in found]
+    cells = [[_cells(standing, row) for row in standing.rows] for standing in standings]
     every_row = [_HEADER, *(row for rows in cells for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*every_row, strict=True)]
     yield _line(_HEADER, widths), "dim"
-    for standing, rows in zip(found, cells, strict=True):
+    for standing, rows in zip(standings, cells, strict=True):
         scoring, split = standing.scoring, standing.ranking.split
         score = scoring.main_title if split == "test" else f"{scoring.main_title}, {split}"
         direction = "" if scoring.higher_is_better else ", lower is better"

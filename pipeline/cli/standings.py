@@ -9,7 +9,7 @@ from pipeline.report.cross_validation import cross_validations
 from pipeline.report.standing import Standing
 
 
-def standings(root: Path, settings: Collection[str] | None = None) -> list[Standing]:
+def load_standings(root: Path, settings: Collection[str] | None = None) -> list[Standing]:
     """Return the standing of each task and corpus of `params.yaml`, in the order of the report, of
     these `settings` or of all; UserError if a run is not evaluated."""
     paths = RunPaths(root)
