@@ -60,15 +60,22 @@ def vocabulary(task: str, vocab: Path) -> Codec | None:
     return input_codec(vocab, side) if side in describe(vocab).sides else None
 
 
-def unknown_words(codec: Codec, texts: Sequence[str]) -> list[list[str]]:
+def unknown_words(codec: Codec | None, texts: Sequence[str]) -> list[list[str]]:
     """The words of each text that the vocabulary lacks (at the level char, the characters), each
-    once; bpe lacks none."""
+    once; bpe lacks none, and so do inputs that are no text (no `codec`)."""
+    if codec is None:
+        return [[] for _ in texts]
     plain = [text.replace(BLANK, " ") for text in texts]
     ids = codec.encode(pa.array(plain, pa.string())).to_pylist()
     return [
         list(dict.fromkeys(codec.unknown(text))) if UNK in row else []
         for text, row in zip(plain, ids, strict=True)
     ]
+
+
+def open_session(run: TrainedRun) -> Session:
+    """Open a run with its search; UserError for a run without one."""
+    return Session.open(run.model, run.vocab, run.search, run.device)
 
 
 def open_classifier(

@@ -26,6 +26,7 @@ Texts: TypeAlias = list[str] | tuple[str, ...] | Column
 
 def project_root(root: Root) -> Path:
     """The absolute path of a project's folder; UserError if `root` is none, or none is found."""
+    folder: Path | None
     if root is not None:
         folder = Path(root).expanduser().absolute()
         if project.is_project(folder):
@@ -33,15 +34,15 @@ def project_root(root: Root) -> Path:
         raise refuse("root", str(root), "a folder with dvc.yaml and presets/", "Name a project.")
 
     # A notebook may run anywhere: an editable installation lies in a project.
-    found = project.containing(Path.cwd()) or project.containing(Path(__file__).resolve().parent)
-    if found is None:
+    folder = project.containing(Path.cwd()) or project.containing(Path(__file__).resolve().parent)
+    if folder is None:
         raise refuse(
             "root",
             f"nothing, in {Path.cwd()}",
             "a folder inside a project",
             "Give root=, the folder with dvc.yaml and presets/.",
         )
-    return found
+    return folder
 
 
 def check_texts(texts: Any, where: str) -> list[str]:

@@ -25,9 +25,15 @@ if TYPE_CHECKING:
 
 
 _NEIGHBOURS = 5
-_SEARCHES: dict[str, tuple[str, ...]] = {
+_SEARCHES = ("translate", "generate")
+# Methods by the command that the run answers; None for numbers.
+_ABILITIES: dict[str | None, tuple[str, ...]] = {
     "translate": ("translate", "n_best"),
     "generate": ("generate",),
+    "classify": ("classify",),
+    "fill": ("fill", "fill_n_best"),
+    "neighbours": ("neighbours", "analogy"),
+    None: ("forecast",),
 }
 
 
@@ -75,8 +81,8 @@ class Attention:
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Draw all heads to a PNG file."""
-        from pipeline.cli.translate import draw
         from pipeline.inference import AttentionWeights
+        from pipeline.runs.heatmap import draw
 
         out = Path(file).expanduser()
         if out.suffix != ".png":
@@ -108,25 +114,13 @@ class Model:
         self.corpus: str = run.block.corpus
         self.seed: int = run.block.seed
         self._run = run
-        self.abilities: tuple[str, ...]
-
-        self._part: Any
-        if run.command in ("translate", "generate"):
-            self._part = run.open_session()
-            has_attention = hasattr(self._part.model, "attention")
-            self.abilities = _SEARCHES[run.command] + (("attention",) if has_attention else ())
-        elif run.command == "classify":
-            self._part = run.open_classifier()
-            self.abilities = ("classify", "rank") if run.ranks_labels else ("classify",)
-        elif run.command == "fill":
-            self._part = run.open_filler()
-            self.abilities = ("fill", "fill_n_best")
-        elif run.command == "neighbours":
-            self._part = run.open_words()
-            self.abilities = ("neighbours", "analogy")
-        else:
-            self._part = run.open_predictor()
-            self.abilities = ("forecast",)
+        self._part = run.open()
+        self._ranking: Any = None
+        self.abilities: tuple[str, ...] = _ABILITIES[run.command]
+        if run.command in _SEARCHES and hasattr(self._part.model, "attention"):
+            self.abilities += ("attention",)
+        if run.command == "classify" and run.ranks_labels:
+            self.abilities += ("rank",)
 
     def network(self) -> nn.Module:
         """A new copy of the trained torch module, in evaluation mode. `pipeline/contracts.py` has
@@ -185,8 +179,10 @@ class Model:
     def rank(self, texts: Texts | Sequence[tuple[str, str]]) -> list[list[Label]]:
         """All labels of each text or pair, the likeliest first; none for a text without words."""
         self._require("rank")
-        rank = self._run.open_ranking()
-        return [[_label(item) for item in row] for row in rank(self._classifier_inputs(texts))]
+        if self._ranking is None:
+            self._ranking = self._run.open_ranking()
+        ranked = self._ranking(self._classifier_inputs(texts))
+        return [[_label(item) for item in row] for row in ranked]
 
     def fill(self, texts: Texts) -> list[str]:
         """Fill each blank, written ___, with its likeliest word; "" for a text without words."""
@@ -264,8 +260,8 @@ class Model:
     def _require(self, ability: str) -> Any:
         """The part that answers the method; UserError if the model has no such method."""
         if ability not in self.abilities:
-            *others, last = self.abilities
-            expected = " or ".join(filter(None, [", ".join(others), last]))
+            *first, last = self.abilities
+            expected = " or ".join(filter(None, [", ".join(first), last]))
             todo = "See `seqline.runs()`, and load another run."
             raise refuse(self.name, ability, f"{expected}, as it is a model of {self.task}", todo)
         return self._part

@@ -1,14 +1,15 @@
-"""What a project has, as pandas DataFrames: its runs, their scores, learning curves and
-predictions."""
+"""Runs of a project, their scores, learning curves and predictions, as pandas DataFrames."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core import config, params, tables
+from pipeline.core import params, tables
 from pipeline.core.errors import refuse
 from pipeline.dag.paths import RunPaths, option_path
+from pipeline.runs import names
 from seqline.arguments import Root, project_root
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ def runs(root: Root = None) -> "pd.DataFrame":
     of an evaluated run; `champion`: the number of its version that is champion."""
     import pandas as pd
 
-    from pipeline.cli import run_table
+    from pipeline.runs import table
 
     folder = project_root(root)
-    frame = pd.DataFrame(run_table.json_rows(run_table.rows(folder))).set_index("run")
+    rows = table.rows(folder, table.present_champions(folder))
+    frame = pd.DataFrame([dataclasses.asdict(row) for row in rows]).set_index("run")
     counts = {name: (_scores(folder, name) or {}).get("parameters") for name in frame.index}
     frame["parameters"] = pd.Series(counts, dtype="Int64")
     frame["champion"] = frame["champion"].astype("Int64")
@@ -61,7 +63,7 @@ def history(run: str, root: Root = None) -> "pd.DataFrame":
     """The learning curves of a trained run, by step; a column for each metric, such as
     `train/loss`, and `epoch`."""
     folder = project_root(root)
-    name = _run_name(folder, run)
+    name = names.run_of(folder, run, "run")
     path = _folder(folder, "predict", name, "model") / "history.parquet"
     table = tables.read(path, tables.HISTORY).to_pandas()
     curves = table.pivot_table(index="step", columns="name", values="value", aggfunc="last")
@@ -73,7 +75,7 @@ def history(run: str, root: Root = None) -> "pd.DataFrame":
 def predictions(
     run: str, split: str = "test", root: Root = None, *, n_best: bool = False
 ) -> "pd.DataFrame":
-    """What a run predicted for the rows of a split, with these rows; the row's number is the index.
+    """The predictions of a run for the rows of a split, with these rows; their number is the index.
 
     The columns are those of the split's texts (`source` and `target`; `text` and `label`) and of
     the predictions. A prediction whose name a text has too is called `predicted_text`,
@@ -83,7 +85,7 @@ def predictions(
 
     Word vectors have no splits: their rows are words, with `count` and `vector`."""
     folder = project_root(root)
-    name = _run_name(folder, run)
+    name = names.run_of(folder, run, "run")
     place = _folder(folder, "predict", name, "out")
     if (place / "vectors.parquet").exists():
         words = tables.read(place / "vectors.parquet", tables.VECTORS).to_pandas()
@@ -122,28 +124,21 @@ def _predicted(file: Path, place: Path, n_best: bool) -> "pd.DataFrame":
     if "rank" in frame and not n_best:
         frame = frame[frame["rank"] == 0].drop(columns="rank")
     if "log_probs" in frame:
-        names = json.loads((place / "labels.json").read_text(encoding="utf-8"))
+        labels = json.loads((place / "labels.json").read_text(encoding="utf-8"))
         probability_NC = np.exp(np.stack(list(frame.pop("log_probs"))))
-        for name, probability_N in zip(names, probability_NC.T, strict=True):
+        for name, probability_N in zip(labels, probability_NC.T, strict=True):
             frame[f"probability_{name}"] = probability_N
     return frame
 
 
 def _runs(root: Path) -> dict[str, params.Run]:
     file = root / "params.yaml"
-    return {name: params.run(file, name) for name in config.section(file, "runs")}
-
-
-def _run_name(root: Path, name: str) -> str:
-    from pipeline.cli.run_names import run_of
-
-    return run_of(root, name, "run")
+    return {name: params.run(file, name) for name in names.blocks(root)}
 
 
 def _folder(root: Path, stage: str, run: str, option: str) -> Path:
     """A folder that the stage's command names for the run."""
-    block = config.section(root / "params.yaml", f"runs.{run}")
-    return option_path(root, stage, run, block, option)
+    return option_path(root, stage, run, names.blocks(root)[run], option)
 
 
 def _scores(root: Path, run: str) -> dict[str, Any] | None:

@@ -36,8 +36,8 @@ def rewrite(markdown: str, document: str, page: str) -> str:
         if not (ROOT / path).exists():
             return match[0]  # a page of the site, or an error that MkDocs reports
         if (ROOT / path).is_dir():
-            return f"{before.lstrip('!')}{_relative('source/tree.md', page)})"
-        return f"{before}{_relative(page_of(path), page)}{anchor})"
+            return f"{before.lstrip('!')}{relative('source/tree.md', page)})"
+        return f"{before}{relative(page_of(path), page)}{anchor})"
 
     return _LINK.sub(link, markdown)
 
@@ -45,15 +45,16 @@ def rewrite(markdown: str, document: str, page: str) -> str:
 def linked_files() -> set[str]:
     """Files of the repository that README, its neighbours and docs/ link to."""
     documents = [*PAGES, *(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
-    found = set()
+    files = set()
     for document in documents:
         text = (ROOT / document).read_text(encoding="utf-8")
         for match in _LINK.finditer(text):
             path = os.path.normpath(os.path.join(os.path.dirname(document), match[2]))
             if match[2] and (ROOT / path).is_file():
-                found.add(path)
-    return found
+                files.add(path)
+    return files
 
 
-def _relative(target: str, page: str) -> str:
+def relative(target: str, page: str) -> str:
+    """`target`, a page of the site, as seen from `page`."""
     return os.path.relpath(target, os.path.dirname(page) or ".")

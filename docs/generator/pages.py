@@ -14,13 +14,13 @@ from pathlib import Path
 import mkdocs_gen_files
 from pygments import formatters, highlight, lexers
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "docs"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from generator import links, references  # noqa: E402
-from generator.references import Reference, text_of  # noqa: E402
-from generator.sections import CHAPTERS, TITLES  # noqa: E402
-from generator.tables import Family, families, ranking  # noqa: E402
+from generator import links, references
+from generator.links import ROOT
+from generator.references import Reference, text_of
+from generator.sections import CHAPTERS, TITLES
+from generator.tables import Family, families, ranking
 
 _SOURCES = ("pipeline/", "stages/", "presets/", "benchmarks/")
 _FILES = ("dvc.yaml", "params.yaml", "flow.yaml", "claims.yaml", "Makefile", "bootstrap.py")
@@ -85,25 +85,26 @@ def code_link(reference: Reference, page: str) -> str:
     """A link to the line of `reference`."""
     return (
         f"[`{reference.name}`]"
-        f"({links._relative(f'source/{reference.file}.md', page)}#line-{reference.line})"
+        f"({links.relative(f'source/{reference.file}.md', page)}#line-{reference.line})"
     )
 
 
-def family_page(family: Family, own: list[Reference], shared: list[Reference]) -> None:
+def family_page(family: Family) -> None:
     """The page of one family: what it is, equations, curve, result, oracle, baseline."""
     page = f"family/{family.name}.md"
+    in_book = references.of_family(ROOT, family.file)
     lines = [f"# {family.name}", ""]
     lines += [_docstring(family.file), ""]
-    source = links._relative(f"source/pipeline/models/{family.name}.py.md", page)
+    source = links.relative(f"source/pipeline/models/{family.name}.py.md", page)
     lines += [f"[The whole file]({source})", ""]
     lines += ["## Equations and their lines", ""]
     lines += ["| in the book | code | what it says |", "| --- | --- | --- |"]
-    for reference in [*own, *shared]:
+    for reference in in_book:
         lines.append(
             f"| {reference.kind} {text_of(reference.number)} | {code_link(reference, page)} in "
             f"`{Path(reference.file).name}` | {_cell(reference.says)} |"
         )
-    if not own and not shared:
+    if not in_book:
         lines[-2:] = ["The book has no section on it. The file's first lines name the source."]
     lines += ["", "## Results", ""]
     results = list(ranking(family.name))
@@ -112,16 +113,16 @@ def family_page(family: Family, own: list[Reference], shared: list[Reference]) -
         lines += [f"{title}, default DAG:", "", header, "|" + " --- |" * columns, row, ""]
         curve = _curve(title)
         if curve:
-            lines += [f"![Learning curves: {title}]({links._relative(curve, page)})", ""]
+            lines += [f"![Learning curves: {title}]({links.relative(curve, page)})", ""]
     if not results:
         document = "book.md" if family.preset == "book" else "results.md"
         lines += [
             f"It is not in the default DAG. Its run `{family.run}` is in the preset "
             f"`{family.preset}`: `seqline use {family.preset}`. "
-            f"[The preset's results]({links._relative(document, page)}).",
+            f"[The preset's results]({links.relative(document, page)}).",
             "",
         ]
-    oracle = links._relative(links.page_of(family.oracle), page)
+    oracle = links.relative(links.page_of(family.oracle), page)
     lines += ["## How it is checked", "", f"Oracle: [{family.how}]({oracle}).", ""]
     lines += [
         "It is a baseline itself: fitted without gradients."
@@ -168,19 +169,14 @@ def _curve(title: str) -> str | None:
 def family_pages(rows: list[Family]) -> None:
     """A page for each family, and their list for the navigation."""
     for family in rows:
-        own = references.find(ROOT, family.file)
-        shared = references.shared(ROOT, family.file)
-        family_page(family, own, shared)
+        family_page(family)
 
 
 def section_table(rows: list[Family]) -> None:
     """The page from the book's sections to files and runs."""
     users: dict[tuple[str, str], set[str]] = defaultdict(set)  # of a definition of a file
     for family in rows:
-        for reference in [
-            *references.find(ROOT, family.file),
-            *references.shared(ROOT, family.file),
-        ]:
+        for reference in references.of_family(ROOT, family.file):
             users[reference.file, reference.owner].add(family.name)
         for file in references.reached(ROOT, family.file):
             users[file.relative_to(ROOT).as_posix(), ""].add(family.name)
@@ -205,15 +201,19 @@ def section_table(rows: list[Family]) -> None:
             chapter = section[0]
             lines += ["", f"## {chapter} {CHAPTERS.get(chapter, '')}".rstrip(), ""]
             lines += ["| section | code | families with their runs |", "| --- | --- | --- |"]
-        seen: dict[tuple[str, str], Reference] = {}
+        definitions: dict[tuple[str, str], Reference] = {}
         for reference in by_section[section]:
-            seen.setdefault((reference.file, reference.name), reference)
+            definitions.setdefault((reference.file, reference.name), reference)
         code = ", ".join(
             f"{code_link(reference, page)} (`{reference.file.removeprefix('pipeline/')}`)"
-            for reference in seen.values()
+            for reference in definitions.values()
         )
         names = sorted(
-            {name for reference in seen.values() for name in users[reference.file, reference.owner]}
+            {
+                name
+                for reference in definitions.values()
+                for name in users[reference.file, reference.owner]
+            }
         )
         named = "; ".join(
             f"[{name}](family/{name}.md) `{runs[name].run}`"

@@ -39,17 +39,24 @@ def text_of(number: tuple[int, ...]) -> str:
     return ".".join(map(str, number))
 
 
-def find(root: Path, file: Path) -> list[Reference]:
+@cache
+def find(root: Path, file: Path) -> tuple[Reference, ...]:
     """All references of one Python file, in the order of its lines."""
     source = file.read_text(encoding="utf-8")
     relative = file.relative_to(root).as_posix()
     tree = ast.parse(source)
-    found = [
+    references = {
         Reference(number, kind, relative, line, name, _sentence(text), _owner(tree, line))
         for line, name, text in [*_docstrings(tree, relative), *_comments(source, tree, relative)]
         for kind, number in _numbers(text)
-    ]
-    return sorted(set(found), key=lambda reference: (reference.line, reference.number))
+    }
+    return tuple(sorted(references, key=lambda item: (item.line, item.number)))
+
+
+def of_family(root: Path, file: Path) -> list[Reference]:
+    """The references of a family's file, and those of the definitions that it uses of other files,
+    in the book's order."""
+    return [*find(root, file), *_of_used_definitions(root, file)]
 
 
 def _numbers(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -130,25 +137,27 @@ def reached(root: Path, file: Path) -> dict[Path, frozenset[str]]:
     """The definitions of pipeline/nn and pipeline/models that the code of `file` uses, directly or
     through others, for each of their files."""
     names = set(_module(root, file).definitions)
-    seen: set[tuple[Path, str]] = set()
+    visited: set[tuple[Path, str]] = set()
     waiting = [(file, name) for name in names]
     while waiting:
         here, name = waiting.pop()
-        if (here, name) in seen:
+        if (here, name) in visited:
             continue
-        seen.add((here, name))
+        visited.add((here, name))
         module = _module(root, here)
         waiting += module.uses(name)
-    files = {other for other, _ in seen if other != file}
-    return {other: frozenset(name for path, name in seen if path == other) for other in files}
+    files = {path for path, _ in visited if path != file}
+    return {
+        used_file: frozenset(name for path, name in visited if path == used_file)
+        for used_file in files
+    }
 
 
-def shared(root: Path, file: Path) -> list[Reference]:
-    """References in the definitions that `file` uses of other files, in the book's order."""
+def _of_used_definitions(root: Path, file: Path) -> list[Reference]:
     return sorted(
         reference
-        for other, names in reached(root, file).items()
-        for reference in find(root, other)
+        for used_file, names in reached(root, file).items()
+        for reference in find(root, used_file)
         if reference.owner in names
     )
 
@@ -163,19 +172,19 @@ class _Module:
 
     def uses(self, name: str) -> list[tuple[Path, str]]:
         """The files and names of all definitions that the definition `name` refers to."""
-        found = []
+        used = []
         for node in ast.walk(self.definitions.get(name, ast.Pass())):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 file, inside = self.imported.get(node.value.id, (None, None))
                 if file and not inside:
-                    found.append((file, node.attr))
+                    used.append((file, node.attr))
             elif isinstance(node, ast.Name):
                 if node.id in self.definitions:
-                    found.append((self.path, node.id))
+                    used.append((self.path, node.id))
                 file, inside = self.imported.get(node.id, (None, None))
                 if file and inside:
-                    found.append((file, inside))
-        return found
+                    used.append((file, inside))
+        return used
 
 
 @cache

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from generator.links import ROOT
+
 _ROW = re.compile(
     r"^\| \[`(?P<family>\w+)`\]\(\S+\) \| \[(?P<how>.+)\]\((?P<oracle>\S+)\) "
     r"\| `(?P<run>\S+)`, (?P<preset>\w+) \| (?P<baseline>.+) \|$",

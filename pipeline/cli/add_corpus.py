@@ -150,12 +150,12 @@ def _samples(kind: str, counts: Counts) -> list[dict[str, str | None]]:
 def _remarks(
     file: str, guess: inspect_source.Guess, kind: str, counts: Counts, block: dict[str, Any]
 ) -> list[str]:
-    found = f"{file}: {guess.format}"
+    description = f"{file}: {guess.format}"
     if "separator" in guess.read:
-        found += f" with {params_text.flow(guess.read['separator'])} between cells"
+        description += f" with {params_text.flow(guess.read['separator'])} between cells"
     if guess.columns:
-        found += f", columns {', '.join(guess.columns[:12])}"
-    remarks = [found, f"{counts.rows:,} {_ROWS[kind]}, {counts.tokens:,} words"]
+        description += f", columns {', '.join(guess.columns[:12])}"
+    remarks = [description, f"{counts.rows:,} {_ROWS[kind]}, {counts.tokens:,} words"]
     if "columns" in guess.read:
         remarks[-1] += f"; {', '.join(f'{part}: {c}' for part, c in guess.read['columns'].items())}"
     if counts.labels:

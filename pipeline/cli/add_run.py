@@ -96,10 +96,10 @@ def add(root: Path, family: str, corpus: str, setting: str | None, seeds: int) -
 
 def families_for(root: Path, kind: str) -> list[str]:
     """Families that can be added for corpora of the kind: those with a setting in a preset."""
-    found = [
-        family for _, family, init_from in _templates(root, kind) if init_from == params.SCRATCH
-    ]
-    return list(dict.fromkeys(found))
+    templates = _templates(root, kind)
+    return list(
+        dict.fromkeys(family for _, family, init_from in templates if init_from == params.SCRATCH)
+    )
 
 
 def sized(setting: Mapping[str, Any], counts: Counts, text: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,8 +177,8 @@ def _template(root: Path, family: str, corpus: str, kind: str) -> Template:
     """The first setting of a preset with the family and a task for the kind of corpus."""
     known = [
         (template, init_from)
-        for template, other, init_from in _templates(root, kind)
-        if other == family
+        for template, template_family, init_from in _templates(root, kind)
+        if template_family == family
     ]
     for template, init_from in known:
         if init_from == params.SCRATCH:

@@ -68,6 +68,18 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_server(parser: argparse.ArgumentParser, port: int) -> None:
+    """Add the options of a server on loopback, whose default port is `port`."""
+    parser.add_argument("--port", type=PORT, metavar="N", default=port)
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="accept requests for this host name too, such as a proxy's",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add the option `--json`."""
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.run_names import first_run
-from pipeline.core import config, params
+from pipeline.core import params
 from pipeline.core.errors import printable, refuse
+from pipeline.runs import names
 from pipeline.tracking import lineage
 from pipeline.tracking.versions import ChampionPeriod, Version
 
@@ -35,13 +35,12 @@ def promote(root: Path, what: str, number: int | None, why: str | None) -> str:
 def _present(root: Path, run: str) -> Version:
     from pipeline.tracking import registry  # imports mlflow: a second
 
-    name = first_run(root, run)
+    name = names.first_run(root, run)
     if name is None:
-        runs = list(config.section(root / "params.yaml", "runs"))
         raise refuse(
             "promote",
             run,
-            f"a run, one of {', '.join(runs)}, or a registered model and a version",
+            f"a run, one of {', '.join(names.blocks(root))}, or a registered model and a version",
             "See `seqline champions`.",
         )
     params.require_test(root / "params.yaml")
@@ -76,13 +75,13 @@ def records(root: Path, history: bool) -> list[dict[str, Any]]:
     one without a version for a model that has had none."""
     from pipeline.tracking import registry  # imports mlflow: a second
 
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for name, periods in registry.champions(root).items():
         shown = periods if history else periods[:1]
-        found += [_record(name, period, period is periods[0]) for period in shown]
+        rows += [_record(name, period, period is periods[0]) for period in shown]
         if not periods:
-            found.append({"model": name, "version": None})
-    return found
+            rows.append({"model": name, "version": None})
+    return rows
 
 
 def _record(name: str, period: ChampionPeriod, is_champion: bool) -> dict[str, Any]:

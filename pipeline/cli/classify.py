@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print the likeliest label of each text with its probability; a blank line for a blank line,
     as a warning says. A classifier of pictures takes names of PNG files."""
-    from pipeline.cli import chosen_run, trained_run
+    from pipeline.cli import chosen_run, prediction_stream
     from pipeline.cli.replies import Replies, reply
     from pipeline.predictions import NO_LABEL, label_row
     from pipeline.predictor import open_classifier
@@ -53,7 +53,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
         if blank:
             where = blank[0].source
             if blank[0].number is not None:
-                where += f", {trained_run.line_numbers(blank)}"
+                where += f", {prediction_stream.line_numbers(blank)}"
             print(f"seqline: {where}: a text without words has no label", file=sys.stderr)
 
     replies = Replies(

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from pipeline.cli.arguments import add_json, print_json
-from pipeline.cli.run_names import run_of, setting_names
 from pipeline.core.errors import refuse
+from pipeline.runs.names import run_of, setting_names
 
 HELP = "compare two settings, or decide which of two runs is champion"
 
@@ -48,7 +48,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _settings(root: Path, names: tuple[str, str], as_json: bool) -> str:
-    from pipeline.cli.standings import standings
+    from pipeline.cli.standings import load_standings
     from pipeline.dag.paths import RunPaths
     from pipeline.report import document, pair
 
@@ -56,7 +56,9 @@ def _settings(root: Path, names: tuple[str, str], as_json: bool) -> str:
     metrics, scores = (paths.shared("report", option) for option in ("metrics", "scores"))
     blocks = pair.compare(root / "params.yaml", metrics, scores, names, "NAME")
     if as_json:
-        both = [each for each in standings(root, names) if each.settings == len(names)]
+        both = [
+            each for each in load_standings(root, names) if len(each.ranking.settings) == len(names)
+        ]
         return json.dumps([standing.json() for standing in both])
     return document.markdown(blocks, root)
 

@@ -99,7 +99,7 @@ def _add_samples(
     names = [name for name in (*tokens.SIDES, "label") if name in batch.schema.names]
     for row in np.flatnonzero(np.isin(sizes, _SAMPLE_TOKENS)).tolist():
         sample = {name: " ".join(batch[name][row].as_py().split()) for name in names}
-        if all(sample[names[0]] != other[names[0]] for other in samples):
+        if sample[names[0]] not in {earlier[names[0]] for earlier in samples}:
             samples.append(sample)
         if len(samples) == _SAMPLES:
             return

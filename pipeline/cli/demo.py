@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli.arguments import PORT
+from pipeline.cli.arguments import add_server
 
 if TYPE_CHECKING:
-    from pipeline.cli.run_table import RunRow
+    from pipeline.runs.table import RunRow
     from pipeline.serving.demo import DemoRun, Panel
 
 HELP = "serve a page that asks the trained runs, several families side by side, until Ctrl-C"
@@ -17,14 +17,7 @@ _SHORT = 3  # letters of a word, such as "the", whose neighbours say little
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the subcommand's parser."""
-    parser.add_argument("--port", type=PORT, metavar="N", default=5002)
-    parser.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="HOST[:PORT]",
-        help="accept requests for this host name too, such as a proxy's",
-    )
+    add_server(parser, 5002)
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
@@ -37,38 +30,39 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 def panels(root: Path) -> "list[Panel]":
     """A panel for each command and corpus with trained runs; of a setting its best run. UserError
     if nothing is trained."""
-    from pipeline.cli import run_table
     from pipeline.core import config
     from pipeline.core.errors import refuse
+    from pipeline.runs import table
     from pipeline.scoring import tasks
     from pipeline.serving.demo import Panel
     from pipeline.serving.demo_answers import COMMANDS
 
     groups: dict[tuple[str, str], list[RunRow]] = {}
-    for row in run_table.rows(root):
+    for row in table.rows(root):
         command = tasks.interface(row.task).command
         if row.trained and command in COMMANDS:
             groups.setdefault((command, row.corpus), []).append(row)
 
     order = list(COMMANDS)
-    found = []
+    offered = []
     for command, corpus in sorted(groups, key=lambda key: (order.index(key[0]), key[1])):
         rows = groups[command, corpus]
         runs = _runs(root, rows)
         if runs:
             kind = config.named_module("pipeline.tasks", runs[0].task, "task").KIND
             examples = _examples(root, command, corpus, runs[0].task)
-            found.append(Panel(command, corpus, examples, kind == "labelled_pair", runs))
-    if not found:
+            offered.append(Panel(command, corpus, examples, kind == "labelled_pair", runs))
+    if not offered:
         expected = "a trained run that the page can ask, and there is none"
         raise refuse("demo", "none", expected, "Run `make repro`, or `dvc repro`.")
-    return found
+    return offered
 
 
 def _runs(root: Path, rows: "list[RunRow]") -> "tuple[DemoRun, ...]":
     """The best run of each setting on validation data, if it reads text; the best setting first."""
     from pipeline.cli import chosen_run
     from pipeline.predictor import vocabulary
+    from pipeline.runs import trained
     from pipeline.serving.demo import DemoRun
 
     by_setting: dict[str, list[RunRow]] = {}
@@ -81,12 +75,13 @@ def _runs(root: Path, rows: "list[RunRow]") -> "tuple[DemoRun, ...]":
 
     runs = []
     for row in sorted(best, key=_rank):
-        files = chosen_run.choose(root, row.run, "demo").files
+        files = trained.by_name(root, row.run, "--run").files
+        if vocabulary(row.task, files.vocab) is None:
+            continue
         score = ""
         if row.score is not None:
             score = f"{row.metric} {row.score:.{row.decimals}f} ({row.split})"
-        if vocabulary(row.task, files.vocab) is not None:
-            runs.append(DemoRun(row.run, row.setting, row.family, score, row.task, files))
+        runs.append(DemoRun(row.run, row.setting, row.family, score, row.task, files))
     return tuple(runs)
 
 

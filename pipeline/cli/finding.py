@@ -1,4 +1,4 @@
-"""What a check of `seqline doctor` has found."""
+"""Findings of the checks of `seqline doctor`."""
 
 from typing import Literal, NamedTuple
 

@@ -21,11 +21,10 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print each text with its continuation, which does not depend on the other texts."""
     from pipeline.cli import chosen_run
     from pipeline.cli.replies import Replies, reply
-    from pipeline.inference import Session
+    from pipeline.predictor import open_session
 
     chosen = chosen_run.choose(root, arguments.run, "generate")
-    files = chosen.files
-    session = Session.open(files.model, files.vocab, files.search, files.device)
+    session = open_session(chosen.files)
     session.generate([])  # refuse another task before the first text is read
     replies = Replies(
         command="generate",

@@ -36,7 +36,7 @@ def run_checks(root: Path) -> Iterator[Finding]:
     yield repairs(root)  # before the checks of DVC, which read what it repairs
 
     commands: list[Callable[[Path], Finding]] = [dvc, cache, lock]
-    others: list[Callable[[Path], Finding]] = [
+    without_dvc: list[Callable[[Path], Finding]] = [
         devices,
         params,
         abandoned_outputs,
@@ -48,7 +48,7 @@ def run_checks(root: Path) -> Iterator[Finding]:
     ]
     with ThreadPoolExecutor(len(commands)) as pool:
         running = [pool.submit(check, root) for check in commands]
-        for check in others:
+        for check in without_dvc:
             yield check(root)
         for future in running:
             yield future.result()

@@ -35,7 +35,7 @@ def help_page(groups: Mapping[str, Mapping[str, str]]) -> str:
 def _section(title: str, rows: Iterable[tuple[str, str]]) -> str:
     lines = [f"{title}:"]
     for name, text in rows:
-        first, *others = textwrap.wrap(text, _WIDTH - _INDENT)
+        first, *further = textwrap.wrap(text, _WIDTH - _INDENT)
         lines.append(f"  {name:{_INDENT - 2}}{first}")
-        lines += [" " * _INDENT + other for other in others]
+        lines += [" " * _INDENT + line for line in further]
     return "\n".join(lines)

@@ -184,8 +184,8 @@ def _splits(names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def _ignored(names: Sequence[str], used: Sequence[str]) -> list[str]:
-    others = [name for name in names if name not in used]
-    return [f"not read: {', '.join(others[:10])}"] if others else []
+    unread = [name for name in names if name not in used]
+    return [f"not read: {', '.join(unread[:10])}"] if unread else []
 
 
 def _parallel(names: Sequence[str]) -> tuple[dict[str, dict[str, str]], tuple[str, str]] | None:
@@ -216,8 +216,8 @@ def _words(name: str) -> list[str]:
 def _label(name: str) -> str | None:
     """The label that the words of a file's name are; None if they are none, or both."""
     words = set(_words(name))
-    found = [label for label, known in _POLARITY.items() if words & set(known)]
-    return found[0] if len(found) == 1 else None
+    labels = [label for label, known in _POLARITY.items() if words & set(known)]
+    return labels[0] if len(labels) == 1 else None
 
 
 def _parts(cells: Sequence[str]) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def _is(cell: str, word: str) -> bool:
 
 
 def _has(cell: str, word: str) -> bool:
-    """Whether an identifier, such as reviewText or review_text, has the word."""
+    """Return whether an identifier, such as reviewText or review_text, has the word."""
     words = re.findall("[A-Z]?[a-z]+", cell) if re.fullmatch(r"[\w.-]+", cell) else []
     return word in map(str.lower, words)
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.cli.standings import Standing
 from pipeline.core import params
+from pipeline.report.standing import Standing
 from pipeline.scoring import tasks
 
 _BLANK = "___"
@@ -15,12 +15,12 @@ _BLANK = "___"
 _ANSWERING = ("translate", "classify", "generate")
 
 
-def after_results(root: Path, found: Sequence[Standing]) -> list[tuple[str, str]]:
+def after_results(root: Path, standings: Sequence[Standing]) -> list[tuple[str, str]]:
     """Return commands, each with what it is for: ask the best model, change a number, look at the
     runs. The activation of the environment is the first one, where it is needed."""
-    ordered = sorted(found, key=_rank)
+    ordered = sorted(standings, key=_rank)
     answer = next(filter(None, (_answer(root, standing) for standing in ordered)), None)
-    change = next(filter(None, (_change(root, standing) for standing in ordered)), None)
+    change = next(filter(None, (_change(standing) for standing in ordered)), None)
     steps = [
         (activation(root), "once in each terminal"),
         (answer, "ask the best model; try a text of your own"),
@@ -45,28 +45,23 @@ def _rank(standing: Standing) -> int:
 
 def _command(standing: Standing) -> str | None:
     """Return the command that answers a text with a model of this task, if there is one."""
-    interface = tasks.interface(standing.task)
-    if "n_best" in interface.params:
-        return "translate"
-    if "label" in interface.outputs:
-        return "classify"
-    return "generate" if "seed" in interface.params else None
+    command = tasks.interface(standing.first_run.task).command
+    return command if command in _ANSWERING else None
 
 
 def _answer(root: Path, standing: Standing) -> str | None:
     """Return a command that asks the best model the corpus's first sample."""
     command = _command(standing)
-    corpus = params.run(root / "params.yaml", standing.best_run).corpus
-    samples = params.corpus(root / "params.yaml", corpus).samples
+    samples = params.corpus(root / "params.yaml", standing.first_run.corpus).samples
     prompts = [sample.prompt for sample in samples if _BLANK not in sample.prompt]
     if command is None or not prompts:
         return None
-    return f"seqline {command} {shlex.quote(prompts[0])} --run {standing.rows[0].name}"
+    return f"seqline {command} {shlex.quote(prompts[0])} --run {standing.best.name}"
 
 
-def _change(root: Path, standing: Standing) -> str | None:
+def _change(standing: Standing) -> str | None:
     """Return an experiment with half the learning rate of the best setting, if it has one."""
-    run = params.run(root / "params.yaml", standing.best_run)
+    run = standing.first_run
     rate = (run.optim or {}).get("learning_rate")
     if not isinstance(rate, float):
         return None

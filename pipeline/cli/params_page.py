@@ -228,10 +228,10 @@ def _corpora() -> Iterator[str]:
     for name in writers:
         module = config.named_module("pipeline.grammars", name, name)
         kind = getattr(module, "Config", grammar.Config)
-        own = [field.name for field in dataclasses.fields(kind) if field.name not in common]
-        if own:
+        keys = [field.name for field in dataclasses.fields(kind) if field.name not in common]
+        if keys:
             yield f"`grammar: {name}` also has these."
-            yield _table(kind, name, keys=own)
+            yield _table(kind, name, keys=keys)
     yield "`files`: a list of sections, one for each file."
     yield _table(wanted.Listed)
     yield "`bundle`: the many small files in some folders of a tar, packed as one tar.gz."
@@ -305,15 +305,15 @@ def _modules(package: str) -> Iterator[str]:
 
 def _nested(package: str) -> list[Any]:
     """Dataclasses inside the blocks of the package, each once."""
-    found: dict[Any, None] = {}
+    kinds: dict[Any, None] = {}
     for name in config.module_names(f"pipeline.{package}"):
         waiting = [config.named_module(f"pipeline.{package}", name, name).Config]
         while waiting:
             for hint in typing.get_type_hints(waiting.pop()).values():
                 inner = [kind for kind in _leaves(hint) if dataclasses.is_dataclass(kind)]
-                found |= dict.fromkeys(inner)
+                kinds |= dict.fromkeys(inner)
                 waiting += inner
-    return list(found)
+    return list(kinds)
 
 
 def _leaves(hint: Any) -> list[Any]:
@@ -326,28 +326,28 @@ def _table(cls: Any, scope: str = "", keys: Sequence[str] | None = None) -> str:
     hints = typing.get_type_hints(cls)
     if not hints:
         return "No keys: `{}`."
-    told = _told(cls)
+    documented = _documented(cls)
     rows = ["| key | value | meaning |", "|---|---|---|"]
     for key in keys or hints:
         scopes = [*scope.split(), cls.__name__]
         known = [f"{name}.{key}" for name in scopes if f"{name}.{key}" in MEANINGS]
-        meaning = MEANINGS[known[0]] if known else told.get(key) or MEANINGS.get(key, "")
+        meaning = MEANINGS[known[0]] if known else documented.get(key) or MEANINGS.get(key, "")
         value = config.expected_type(hints[key])
         rows.append(f"| `{key}` | {_cell(value)} | {_cell(meaning)} |")
     return "\n".join(rows)
 
 
-def _told(cls: type) -> dict[str, str]:
+def _documented(cls: type) -> dict[str, str]:
     """Meanings of keys in the docstrings of the dataclass and of those that it extends."""
-    told: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for part in reversed(cls.__mro__[:-1]):
         text = " ".join((part.__doc__ or "").split())
         markers = list(_MARKER.finditer(text))
         ends = [*(marker.start() for marker in markers[1:]), len(text)][: len(markers)]
         for marker, end in zip(markers, ends, strict=True):
             meaning = text[marker.end() : end].partition(" - `")[0].rstrip(" .;")
-            told |= dict.fromkeys(re.findall(r"\w+", marker[1].replace(" and ", " ")), meaning)
-    return told
+            meanings |= dict.fromkeys(re.findall(r"\w+", marker[1].replace(" and ", " ")), meaning)
+    return meanings
 
 
 def _about(cls: type) -> str:

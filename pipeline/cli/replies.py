@@ -1,5 +1,5 @@
-"""What the commands that answer texts share: their options, the prompt on a terminal, and the form
-of the answers."""
+"""The loop of the commands that answer texts: the prompt on a terminal, many lines, and the form of
+the answers."""
 
 import argparse
 import json
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pipeline.cli import input_text, prompt
-from pipeline.cli.chosen_run import ChosenRun
 from pipeline.cli.input_text import Line
-from pipeline.cli.trained_run import PredictionStream
+from pipeline.cli.prediction_stream import PredictionStream
 from pipeline.cli.unknown_words import UnknownWords
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, printable, refuse
 from pipeline.predictor import unknown_words, vocabulary
+from pipeline.runs.trained import NamedRun
+from pipeline.text.encode import Codec
 
 T = TypeVar("T")
 Print = Callable[[str], None]
@@ -25,7 +26,7 @@ Print = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Replies(Generic[T]):
-    """How a command answers texts.
+    """The parts of a command that answers texts.
 
     `answer(texts)` gives an answer to each text. `plain(line, answer)` is its text, without a line
     break at the end; the answer is None if there is none. `rows(answer)` are the objects of
@@ -33,7 +34,7 @@ class Replies(Generic[T]):
     after the last answer."""
 
     command: str
-    runs: Sequence[ChosenRun]
+    runs: Sequence[NamedRun]
     answer: Callable[[list[str]], Sequence[T]]
     plain: Callable[[Line, T | None], str]
     rows: Callable[[T], list[dict[str, Any]]]
@@ -51,39 +52,36 @@ def reply(root: Path, arguments: argparse.Namespace, replies: Replies[T]) -> Non
 
     On a terminal, without a text, there is a prompt, where a mistake is followed by the next
     text."""
-    [text, file, output] = arguments.text, arguments.file, arguments.output
+    text, file, output = arguments.text, arguments.file, arguments.output
     if text is not None and file is not None:
         raise refuse("--file", f"{file}, and a text", "one of them")
     codec = vocabulary(replies.runs[0].task, replies.runs[0].files.vocab)
 
-    def find_unknown(texts: list[str]) -> Sequence[Sequence[str]]:
-        return [[] for _ in texts] if codec is None else unknown_words(codec, texts)
-
     if text is None and file is None and output is None and prompt.is_possible():
         for line in prompt.lines(root, replies.command, f"Texts for {replies.name}, one a line."):
             try:
-                _answer([line], replies, find_unknown, arguments.json, print)
+                _answer([line], replies, codec, arguments.json, print)
             except UserError as error:
                 print(f"seqline: {error}", file=sys.stderr)
         return
 
     lines = input_text.texts(text, file)
     if output is None:
-        _answer(lines, replies, find_unknown, arguments.json, print)
+        _answer(lines, replies, codec, arguments.json, print)
         return
     with _written(output) as print_line:
-        _answer(lines, replies, find_unknown, arguments.json, print_line)
+        _answer(lines, replies, codec, arguments.json, print_line)
 
 
 def _answer(
     lines: Iterable[Line],
     replies: Replies[T],
-    find_unknown: Callable[[list[str]], Sequence[Sequence[str]]],
+    codec: Codec | None,
     as_json: bool,
     print_line: Print,
 ) -> None:
     def answered(texts: list[str]) -> list[tuple[T, Sequence[str]]]:
-        return list(zip(replies.answer(texts), find_unknown(texts), strict=True))
+        return list(zip(replies.answer(texts), unknown_words(codec, texts), strict=True))
 
     unknown = UnknownWords(replies.name)
     stream = PredictionStream(lines, answered)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.cli.arguments import add_json, print_json
 
 if TYPE_CHECKING:
-    from pipeline.cli.standings import Row, Standing
+    from pipeline.report.standing import Row, Standing
 
 HELP = "show the best setting on each corpus, by how much, and what to try"
 
@@ -27,11 +27,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print the table, where the report is, and three commands to try."""
-    from pipeline.cli import standings
+    from pipeline.cli.standings import load_standings
 
-    found = standings.standings(root)
+    standings = load_standings(root)
     if arguments.json:
-        print_json([standing.json() for standing in found])
+        print_json([standing.json() for standing in standings])
         return
 
     from rich.console import Console
@@ -41,7 +41,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.dag.paths import RunPaths
 
     console = Console(highlight=False)
-    for line, style in table(found):
+    for line, style in table(standings):
         console.print(Text(line, style), soft_wrap=True)
     console.print(Text(f"\n{_HOW_TO_READ}", "dim"))
 
@@ -51,22 +51,23 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     )
     console.print(f"\nReport: {page} (with figures), {tables} (all tables and tests)")
     console.print("Try next:")
-    for command, why in next_steps.after_results(root, found):
+    for command, why in next_steps.after_results(root, standings):
         console.print(Text(f"  # {why}", "dim"), soft_wrap=True)
         console.print(Text(f"  {command}"), soft_wrap=True)
 
 
-def table(found: "Sequence[Standing]") -> Iterator[tuple[str, str]]:
+def table(standings: "Sequence[Standing]") -> Iterator[tuple[str, str]]:
     """Yield the lines of the table, each with its style: a title for each standing, and a line for
     each of its rows. Columns are as wide as their widest cell."""
-    cells = [[_cells(standing, row) for row in standing.rows] for standing in found]
+    cells = [[_cells(standing, row) for row in standing.rows] for standing in standings]
     every_row = [_HEADER, *(row for rows in cells for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*every_row, strict=True)]
     yield _line(_HEADER, widths), "dim"
-    for standing, rows in zip(found, cells, strict=True):
-        direction = "" if standing.higher_is_better else ", lower is better"
-        split = "" if standing.split == "test" else f", {standing.split}"
-        yield f"{standing.title} on {standing.corpus} ({standing.score}{split}{direction})", "bold"
+    for standing, rows in zip(standings, cells, strict=True):
+        scoring, split = standing.scoring, standing.ranking.split
+        score = scoring.main_title if split == "test" else f"{scoring.main_title}, {split}"
+        direction = "" if scoring.higher_is_better else ", lower is better"
+        yield f"{scoring.title} on {standing.corpus} ({score}{direction})", "bold"
         for row in rows:
             yield _line(row, widths), "green" if row is rows[0] else ""
 
@@ -75,7 +76,7 @@ def _cells(standing: "Standing", row: "Row") -> tuple[str, ...]:
     name = f"{row.name} (a baseline)" if row.is_baseline and row.role == "best" else row.name
     if row.lead is None:
         return row.role, name, row.score, "", ""
-    behind = f"{row.lead:.{standing.decimals}f}"
+    behind = f"{row.lead:.{standing.scoring.decimals}f}"
     if row.p is None:
         return row.role, name, row.score, behind, "not tested"
     p = "p < 0.001" if row.p < 0.001 else f"p = {row.p:.3f}"

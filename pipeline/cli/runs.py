@@ -1,6 +1,7 @@
 """`seqline runs`: what is trained."""
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,10 +18,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print a table per task and corpus, the best setting first."""
     from pipeline.cli import run_table
+    from pipeline.runs import table
 
-    found = run_table.rows(root)
+    rows = table.rows(root, table.present_champions(root))
     if arguments.json:
-        for row in run_table.json_rows(found):
-            print(json.dumps(row))
+        for row in rows:
+            print(json.dumps(dataclasses.asdict(row)))
         return
-    print_escaped(run_table.text(found))
+    print_escaped(run_table.text(rows))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.cli.arguments import PORT
+from pipeline.cli.arguments import add_server
 
 HELP = "answer HTTP requests until Ctrl-C, by the champion of a model or any of its versions"
 
@@ -11,14 +11,7 @@ HELP = "answer HTTP requests until Ctrl-C, by the champion of a model or any of 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the subcommand's parser."""
     parser.add_argument("model", metavar="MODEL[@ALIAS|/VERSION]")
-    parser.add_argument("--port", type=PORT, metavar="N", default=5001)
-    parser.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="HOST[:PORT]",
-        help="accept requests for this host name too, such as a proxy's",
-    )
+    add_server(parser, 5001)
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:

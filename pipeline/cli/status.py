@@ -20,8 +20,8 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 
     lines, healthy = status.report(root)
     if arguments.json:
-        found = [{"subject": subject, "detail": detail} for subject, detail in lines]
-        print_json({"healthy": healthy, "report": found})
+        rows = [{"subject": subject, "detail": detail} for subject, detail in lines]
+        print_json({"healthy": healthy, "report": rows})
     else:
         print_escaped("\n".join(f"{subject:13}{detail}" for subject, detail in lines))
     sys.exit(0 if healthy else 1)

@@ -12,8 +12,8 @@ from pipeline.cli.input_text import Line
 from pipeline.core.errors import printable, refuse
 
 if TYPE_CHECKING:
-    from pipeline.cli.chosen_run import ChosenRun
-    from pipeline.inference import AttentionWeights, Prediction, Session
+    from pipeline.inference import Prediction, Session
+    from pipeline.runs.trained import NamedRun
 
 HELP = "translate a text, or each line of a file or of standard input"
 _N_BEST = whole_number(1, 2**63 - 1)  # the run's search limits it further
@@ -59,7 +59,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
         session.encode_prefixes([prefix])
     if arguments.heatmap is not None:
         lines = list(input_text.texts(arguments.text, arguments.file))
-        _draw_one(session, lines, n_best, prefix, arguments.heatmap)
+        _draw_heatmap(session, lines, n_best, prefix, arguments.heatmap)
         return
 
     def plain(line: Line, hypotheses: "Sequence[Prediction] | None") -> str:
@@ -85,19 +85,16 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 
 def open_ensemble(
     root: Path, names: "Sequence[str | None]", command: str = "translate"
-) -> "tuple[list[ChosenRun], Session]":
+) -> "tuple[list[NamedRun], Session]":
     """The runs for a command, and a session with all of them, searched as the first is.
 
     UserError if their vocabularies are not the same."""
     from pipeline.cli import chosen_run
     from pipeline.dag import cache
-    from pipeline.inference import Session
+    from pipeline.predictor import open_session
 
     runs = [chosen_run.choose(root, name, command) for name in names]
-    [first, *others] = (
-        Session.open(run.files.model, run.files.vocab, run.files.search, run.files.device)
-        for run in runs
-    )
+    [first, *members] = (open_session(run.files) for run in runs)
 
     # An ensemble combines the distributions at each step: an id must mean the same in all models.
     shared = runs[0].files.vocab
@@ -109,7 +106,7 @@ def open_ensemble(
                 f"the vocabulary {vocab.relative_to(root)}",
                 f"{shared.relative_to(root)}, as run {runs[0].name} has",
             )
-    return runs, first.ensemble(others) if others else first
+    return runs, first.ensemble(members) if members else first
 
 
 def moses(line: Line, hypotheses: "Sequence[Prediction]") -> str:
@@ -130,25 +127,16 @@ def _moses_line(number: int, text: str, log_prob: float, score: float) -> str:
     return f" {_SEPARATOR} ".join(fields)
 
 
-def _draw_one(
+def _draw_heatmap(
     session: "Session", lines: list[Line], n_best: int | None, prefix: str | None, heatmap: Path
 ) -> None:
     if len(lines) != 1 or n_best is not None:
         raise refuse("--heatmap", "more than one answer", "one text and no --n-best")
     if heatmap.suffix != ".png":
         raise refuse("--heatmap", str(heatmap), "a file that ends in .png")
+    from pipeline.runs.heatmap import draw
+
     text = lines[0].required()
     [(answer, attention)] = session.attention([text], None if prefix is None else [prefix])
     draw(attention, heatmap)
     print(printable(answer.text))
-
-
-def draw(attention: "AttentionWeights", out: Path) -> None:
-    """The weights as a PNG at `out`, all of a model's heads in one figure, as the report draws
-    them."""
-    from pipeline.core.atomic import atomic_file
-    from pipeline.predictions import attention_table
-    from pipeline.report.attention import heatmap
-
-    with atomic_file(out) as temporary:
-        heatmap(attention_table([attention], [0]), 0, temporary)

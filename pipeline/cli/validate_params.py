@@ -60,8 +60,8 @@ def _names(path: Path, key: str, mistakes: Mistakes) -> list[str]:
 
 
 def _runs(path: Path, names: list[str], kinds: Mapping[str, str], mistakes: Mistakes) -> bool:
-    """Whether all runs are in order. After a mistake in one, others of its setting are not checked:
-    most have the same."""
+    """Return whether all runs are in order. After a mistake in one, others of its setting are not
+    checked: most have the same."""
     wrong = set()
     for name in names:
         block = config.section(path, "runs")[name]
@@ -144,10 +144,16 @@ def _init_from(path: Path, name: str, block: params.Run) -> None:
     init_from.refuse_scratch(block, f"runs.{name}")
     if block.init_from == params.SCRATCH:
         return
-    where = f"runs.{name}.init_from"
-    runs = list(config.section(path, "runs"))
+    _ancestors(path, name)
+    initial_run = params.run(path, block.init_from)
+    _initial_weights(path, name, block, initial_run)
+    _initial_vocabulary(path, name, block, initial_run)
+    _initial_seed(path, name, block, initial_run)
 
-    # Follow `init_from` up to scratch, to find a cycle, which DVC would refuse less clearly.
+
+def _ancestors(path: Path, name: str) -> None:
+    """Follow `init_from` up to scratch, to find a cycle, which DVC would refuse less clearly."""
+    runs = list(config.section(path, "runs"))
     line = [name]
     while (parent := params.run(path, line[-1]).init_from) != params.SCRATCH:
         if parent not in runs or parent in line:
@@ -159,12 +165,16 @@ def _init_from(path: Path, name: str, block: params.Run) -> None:
             raise refuse(f"runs.{line[-1]}.init_from", parent, expected)
         line.append(parent)
 
-    # The weights must fit: by the family first, then by the sizes.
-    initial_run = params.run(path, block.init_from)
+
+def _initial_weights(path: Path, name: str, block: params.Run, initial_run: params.Run) -> None:
+    """The weights must fit: by the family first, then by the sizes."""
+    where = f"runs.{name}.init_from"
     families = init_from.compatible_families(block.family)
     if initial_run.family not in families:
         compatible = [
-            run for run in runs if run != name and params.run(path, run).family in families
+            run
+            for run in config.section(path, "runs")
+            if run != name and params.run(path, run).family in families
         ]
         scratch = [params.SCRATCH] if init_from.can_start_from_scratch(block.family) else []
         expected = " or ".join([*scratch, *compatible]) or "a run that params.yaml lacks"
@@ -173,6 +183,7 @@ def _init_from(path: Path, name: str, block: params.Run) -> None:
             f"{block.init_from}, which is {initial_run.family}",
             f"{expected} for {block.family}",
         )
+
     config.load(
         config.named_module("pipeline.models", initial_run.family, where).Config,
         initial_run.model,
@@ -186,25 +197,30 @@ def _init_from(path: Path, name: str, block: params.Run) -> None:
         f"settings.{block.setting}.model",
     )
 
-    # Rows of the embedding keep their meaning only with the same vocabulary.
+
+def _initial_vocabulary(path: Path, name: str, block: params.Run, initial_run: params.Run) -> None:
+    """Rows of the embedding keep their meaning only with the same vocabulary."""
     vocab = params.corpus(path, block.corpus).vocab["corpus"]
     initial_vocab = params.corpus(path, initial_run.corpus).vocab["corpus"]
     if vocab != initial_vocab:
         raise refuse(
-            where,
+            f"runs.{name}.init_from",
             f"{block.init_from}, which reads ids of {initial_vocab}",
             f"a run that reads those of {vocab}",
             f"Set corpora.{block.corpus}.vocab.corpus, or name another run.",
         )
 
-    # Seeds that share a trained beginning are not independent, as the tests of settings assume.
+
+def _initial_seed(path: Path, name: str, block: params.Run, initial_run: params.Run) -> None:
+    """Seeds that share a trained beginning are not independent, as the tests of settings assume."""
+    if not params.is_trained(path, block.init_from):
+        return
     shared = {key: getattr(block, key) for key in ("setting", "corpus", "init_from")}
-    for other, keys in config.section(path, "runs").items():
-        is_same = isinstance(keys, Mapping) and shared.items() <= dict(keys).items()
-        if other != name and is_same and params.is_trained(path, block.init_from):
+    for run, keys in config.section(path, "runs").items():
+        if run != name and isinstance(keys, Mapping) and shared.items() <= dict(keys).items():
             raise refuse(
-                where,
-                f"{block.init_from}, from which {other} of the same setting begins",
+                f"runs.{name}.init_from",
+                f"{block.init_from}, from which {run} of the same setting begins",
                 f"another seed of {initial_run.setting}: each seed begins from its own",
                 f"Add a seed of {initial_run.setting}, or give {name} another setting.",
             )

@@ -27,6 +27,6 @@ class Version(argparse.Action):
         """Print and exit."""
         python = sys.version.split()[0]
         libraries = [f"{name} {installed(name) or 'is not installed'}" for name in _LIBRARIES]
-        own = installed("seqline") or "is not installed"
-        print(f"seqline {own} (Python {python}, {', '.join(libraries)})")
+        version = installed("seqline") or "is not installed"
+        print(f"seqline {version} (Python {python}, {', '.join(libraries)})")
         sys.exit(0)

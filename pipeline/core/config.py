@@ -87,14 +87,18 @@ def load(cls: type[T], values: Any, where: str) -> T:
 
     hints = typing.get_type_hints(cls)
     mistakes = Mistakes()
-    for key in values:
-        if key not in hints:
-            todo = nearest(key, list(hints)) or "Remove it."
-            with mistakes.collect():
-                raise refuse(f"{where}.{key}", "an unknown key", _one_of(list(hints)), todo)
+    unknown = [key for key in values if key not in hints]
+    for key in unknown:
+        todo = nearest(key, list(hints)) or "Remove it."
+        with mistakes.collect():
+            raise refuse(f"{where}.{key}", "an unknown key", _one_of(list(hints)), todo)
 
+    # A misspelled key is one mistake: its right name is not missing as well.
+    misspelled = {_closest(key, list(hints)) for key in unknown}
     fields = {}
     for key, hint in hints.items():
+        if key in misspelled and key not in values:
+            continue
         with mistakes.collect():
             if key not in values:
                 raise refuse(f"{where}.{key}", "nothing", expected_type(hint), "Add the key.")
@@ -235,8 +239,12 @@ def _by_name(kinds: Sequence[type[T]], key: str = "name") -> dict[str, type[T]]:
 
 def nearest(got: Any, choices: Sequence[str]) -> str:
     """Return "Did you mean ...?" with the choice most similar to `got`; "" if none is similar."""
-    close = difflib.get_close_matches(str(got), choices, 1)
-    return f"Did you mean {close[0]!r}?" if close else ""
+    close = _closest(got, choices)
+    return "" if close is None else f"Did you mean {close!r}?"
+
+
+def _closest(got: Any, choices: Sequence[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(str(got), choices, 1)), None)
 
 
 def _names(cls: Any) -> str:

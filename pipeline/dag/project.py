@@ -12,7 +12,7 @@ from pipeline.dag import paths
 
 
 def is_project(folder: Path) -> bool:
-    """Whether the folder is a project's root."""
+    """Return whether the folder is a project's root."""
     return (folder / "dvc.yaml").exists() and (folder / "presets").is_dir()
 
 

@@ -23,7 +23,7 @@ import yaml
 from pipeline import promotion
 from pipeline.core import config, params, state_dir
 from pipeline.core.atomic import atomic_file
-from pipeline.dag import cache, paths, process_groups, run_settings
+from pipeline.dag import cache, process_groups, run_settings
 from pipeline.dag.run_settings import FILE
 from pipeline.flow import devices, pending_publish
 from pipeline.flow.challenge_ledger import RegistryLedger
@@ -60,7 +60,7 @@ def runs_by_model(root: Path) -> dict[str, list[str]]:
 def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
     """Choose the challenger among the runs, compare it with the champion, and promote it if it is
     better. The decision is kept among the version's artifacts."""
-    version = registry.version_of_run(root, _best_run(root, runs))
+    version = registry.version_of_run(root, select.best_run(root, runs))
     champion = registry.champion(root, name)
     if champion is not None and champion.version == version.version:
         line = f"{name}: {version.run} is still the champion"
@@ -102,16 +102,6 @@ def evaluate(root: Path, name: str, runs: list[str]) -> Verdict:
         version=version,
         markdown=decision.markdown(),
     )
-
-
-def _best_run(root: Path, runs: list[str]) -> str:
-    """The run with the best validation score."""
-    blocks = config.section(root / "params.yaml", "runs")
-    # The runs are of one task on one corpus, and write their metrics into one folder.
-    [folder] = {
-        paths.option_path(root, "evaluate", run, blocks[run], "metrics").parent for run in runs
-    }
-    return promotion.select_challenger(select.load_metrics(folder, runs))
 
 
 def _decide(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import refuse
+from pipeline.dag.paths import RunPaths
 from pipeline.scoring import metrics_file
 from pipeline.scoring.tasks import promotion
 
@@ -31,6 +32,15 @@ def select_challenger(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     # `min` returns the first of equal ones.
     sign = -1 if higher_is_better else 1
     return min(metrics, key=lambda run: sign * _validation_score(run, metrics[run], key))
+
+
+def best_run(root: Path, runs: Sequence[str]) -> str:
+    """Return the evaluated run of the project with the best validation score; `runs` are of one
+    task on one corpus."""
+    paths = RunPaths(root)
+    # The metrics of all runs are in one folder.
+    [folder] = {paths.option("evaluate", run, "metrics").parent for run in runs}
+    return select_challenger(load_metrics(folder, runs))
 
 
 def load_metrics(folder: Path, runs: Sequence[str]) -> dict[str, dict[str, Any]]:

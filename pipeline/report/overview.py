@@ -1,12 +1,13 @@
 """The report's first table: for each task and corpus the best setting, its lead over the next and
 whether it is more than chance, the best baseline, and the limit that is known."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from pipeline.report import cells, folds, setting_tests
+from pipeline.report import folds, setting_tests
 from pipeline.report.cross_validation import CrossValidation
 from pipeline.report.document import NONE, Block, Heading, Link, Paragraph, Table
 from pipeline.report.results import LEVEL, Group
+from pipeline.report.standing import Row, Standing, standings
 
 TITLE = "Overview"
 _LIMITS = ("limit", "floor_perplexity")  # metrics that hold the best score that can be expected
@@ -23,8 +24,8 @@ _HEADER = (
 
 
 def overview(groups: Sequence[Group], cross_validations: Sequence[CrossValidation]) -> list[Block]:
-    """The table with a row per section, but for folds of a cross-validated text."""
-    rows = tuple(_rows(groups, cross_validations))
+    """The table with a row per standing."""
+    rows = tuple(_row(standing) for standing in standings(groups, cross_validations))
     if not rows:
         return []
     return [
@@ -51,65 +52,43 @@ def limit(group: Group | CrossValidation) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-def _rows(
-    groups: Sequence[Group], cross_validations: Sequence[CrossValidation]
-) -> Iterator[tuple[str, ...]]:
-    for over_folds in cross_validations:
-        if over_folds.settings:
-            yield _row(over_folds, folds.title(over_folds), "folds")
-    for group in groups:
-        if not group.fold_of:
-            yield _row(group, section_title(group), "seeds")
-
-
-def _row(group: Group | CrossValidation, title: str, over: str) -> tuple[str, ...]:
-    best, *others = group.settings
+def _row(standing: Standing) -> tuple[str, ...]:
+    ranking, scoring = standing.ranking, standing.scoring
     lead = verdict = NONE
-    if others:
-        form = f"{{:.{group.task.difference_decimals}f}}"
-        difference = form.format(abs(best.score.mean - others[0].score.mean))
-        lead = f"{difference} {group.task.difference}, over `{others[0].name}`"
-        verdict = _verdict(group, others[0].name)
-    best_possible = limit(group) if over == "seeds" else None
+    if standing.next is not None:
+        distance = f"{standing.next.distance:.{scoring.difference_decimals}f}"
+        lead = f"{distance} {scoring.difference}, over `{standing.next.name}`"
+        verdict = _verdict(standing.next)
+    if isinstance(ranking, CrossValidation):
+        title, best_possible = folds.title(ranking), None
+    else:
+        title, best_possible = section_title(ranking), limit(ranking)
     return (
         Link(title),
-        f"`{best.name}`",
-        f"{group.task.main_name} {_score(group, best.name)}",
+        f"`{standing.best.name}`",
+        f"{scoring.main_name} {standing.best.score}",
         lead,
         verdict,
-        _baseline(group),
-        NONE if best_possible is None else group.task.form.format(best_possible),
+        _baseline(standing),
+        NONE if best_possible is None else scoring.form.format(best_possible),
     )
 
 
-def _score(group: Group | CrossValidation, name: str) -> str:
-    """The mean score of a setting, ± the deviation over its seeds or folds."""
-    setting = next(setting for setting in group.settings if setting.name == name)
-    values = setting.values(f"{group.split}.{group.task.main}.score")
-    return cells.mean_of(values, group.task.form)
+def _verdict(row: Row) -> str:
+    """Whether the best setting is significantly better than this one, with the p of the test."""
+    if row.p is None:
+        return "not tested"
+    p = setting_tests.p_value(row.p)
+    p = f"p {p}" if p.startswith("<") else f"p = {p}"
+    return f"{'**yes**' if row.better else 'not shown'}, {p.replace(' ', _SPACE)}"
 
 
-def _verdict(group: Group | CrossValidation, other: str) -> str:
-    """Whether the best setting is significantly better than another one, with the p of the test."""
-    best = group.settings[0].name
-    for pair in group.pairs:
-        if {pair.first, pair.second} == {best, other}:
-            is_shown = other in group.beaten_by(best, LEVEL)
-            p = setting_tests.p_value(pair.corrected)
-            p = f"p {p}" if p.startswith("<") else f"p = {p}"
-            return f"{'**yes**' if is_shown else 'not shown'}, {p.replace(' ', _SPACE)}"
-    return "not tested"
-
-
-def _baseline(group: Group | CrossValidation) -> str:
+def _baseline(standing: Standing) -> str:
     """The best setting without a trained network, and whether the best setting beats it."""
-    baseline = next((s.name for s in group.settings if s.is_deterministic), None)
-    if baseline is None:
+    if standing.best.is_baseline:
+        return f"`{standing.best.name}`, the best setting"
+    row = standing.baseline
+    if row is None:
         return NONE
-    if baseline == group.settings[0].name:
-        return f"`{baseline}`, the best setting"
-    verdict = _verdict(group, baseline)
-    outcome = "beaten" if verdict.startswith("**yes") else verdict.partition(",")[0]
-    if outcome == "not shown":
-        outcome = "not shown to be beaten"
-    return f"`{baseline}` {_score(group, baseline)}, {outcome}"
+    untested = "not tested" if row.test is None else "not shown to be beaten"
+    return f"`{row.name}` {row.score}, {'beaten' if row.better else untested}"

@@ -15,10 +15,10 @@ let seed = 0;
 let pending = null;
 
 function element(tag, text = "", classes = "") {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  if (classes) made.className = classes;
-  return made;
+  const node = document.createElement(tag);
+  node.textContent = text;
+  if (classes) node.className = classes;
+  return node;
 }
 
 function visible(text) {
@@ -27,12 +27,12 @@ function visible(text) {
 
 function panel() {
   const command = document.querySelector("#commands input:checked").value;
-  const fitting = panels.filter((one) => one.command === command);
-  return fitting.find((one) => one.id === $("corpus").value) ?? fitting[0];
+  const fitting = panels.filter((item) => item.command === command);
+  return fitting.find((item) => item.id === $("corpus").value) ?? fitting[0];
 }
 
 function showCommands() {
-  for (const command of new Set(panels.map((one) => one.command))) {
+  for (const command of new Set(panels.map((item) => item.command))) {
     const label = element("label", "", "choice");
     const input = element("input");
     Object.assign(input, { type: "radio", name: "command", value: command });
@@ -46,9 +46,9 @@ function showCommands() {
 
 function showCorpora() {
   const command = document.querySelector("#commands input:checked").value;
-  const fitting = panels.filter((one) => one.command === command);
+  const fitting = panels.filter((item) => item.command === command);
   $("corpus").replaceChildren(
-    ...fitting.map((one) => Object.assign(element("option", one.corpus), { value: one.id })),
+    ...fitting.map((item) => Object.assign(element("option", item.corpus), { value: item.id })),
   );
   $("corpora-row").hidden = fitting.length < 2;
   showPanel();
@@ -150,22 +150,22 @@ function show(chosen, rows) {
 }
 
 function card(chosen, row) {
-  const made = element("article");
-  made.append(element("h2", row.setting));
+  const article = element("article");
+  article.append(element("h2", row.setting));
   const about = [row.family === row.setting ? "" : row.family, row.run, row.score];
-  made.append(element("p", about.filter(Boolean).join(" · "), "about"));
+  article.append(element("p", about.filter(Boolean).join(" · "), "about"));
   if (row.error !== undefined) {
-    made.append(element("p", row.error, "problem"));
-    return made;
+    article.append(element("p", row.error, "problem"));
+    return article;
   }
-  if (row.tokens) made.append(words(row));
-  else if (row.text) made.append(element("p", row.text, "words"));
+  if (row.tokens) article.append(words(row));
+  else if (row.text) article.append(element("p", row.text, "words"));
   (row.lists ?? []).forEach((list, number) => {
-    if (row.lists.length > 1) made.append(element("h3", `Blank ${number + 1}`));
-    made.append(bars(list, chosen.command === "neighbours"));
+    if (row.lists.length > 1) article.append(element("h3", `Blank ${number + 1}`));
+    article.append(bars(list, chosen.command === "neighbours"));
   });
-  if (row.attention) made.append(attention(row.attention));
-  return made;
+  if (row.attention) article.append(attention(row.attention));
+  return article;
 }
 
 function words(row) {
@@ -188,16 +188,16 @@ function words(row) {
   return line;
 }
 
-function bars(list, isCosine) {
-  const made = element("ol", "", "list");
-  for (const { name, value } of list) {
+function bars(values, isCosine) {
+  const list = element("ol", "", "list");
+  for (const { name, value } of values) {
     const item = element("li");
     item.append(element("span", visible(name), "name"));
     item.append(element("span", isCosine ? value.toFixed(3) : percent(value), "value"));
     item.style.setProperty("--share", Math.max(0, Math.min(1, value)).toFixed(4));
-    made.append(item);
+    list.append(item);
   }
-  return made;
+  return list;
 }
 
 function percent(value) {
@@ -208,9 +208,9 @@ function attention({ columns, rows, maps, limit }) {
   if (!maps.length) {
     return element("p", `Attention is drawn for texts of up to ${limit} tokens.`, "quiet");
   }
-  const made = element("details");
-  made.open = true;
-  made.append(element("summary", "Attention: what each output word looks at"));
+  const details = element("details");
+  details.open = true;
+  details.append(element("summary", "Attention: what each output word looks at"));
   const place = element("div", "", "wide");
   place.tabIndex = 0;
   place.setAttribute("role", "group");
@@ -224,11 +224,11 @@ function attention({ columns, rows, maps, limit }) {
     select.addEventListener("change", () => draw(maps[select.selectedIndex]));
     label.append(select);
     line.append(label);
-    made.append(line);
+    details.append(line);
   }
   draw(maps[0]);
-  made.append(place);
-  return made;
+  details.append(place);
+  return details;
 }
 
 function heat(columns, rows, weights) {
@@ -278,8 +278,8 @@ $("numbers").addEventListener("change", () => {
 });
 fetch("/panels")
   .then((response) => response.json())
-  .then((found) => {
-    panels = found;
+  .then((content) => {
+    panels = content;
     showCommands();
   })
   .catch(() => fail("The server does not answer. Is `seqline demo` still running?"));

@@ -82,7 +82,7 @@ class Demo:
         self._loading = threading.Lock()
 
     def pages(self) -> dict[str, Page]:
-        """What the browser loads: the page, its files, and the panels."""
+        """Responses to GET by path: the page, its files, and the panels."""
         folder = Path(__file__).parent
         pages = {
             path: Page((folder / name).read_bytes(), kind, _HEADERS)

@@ -1,4 +1,4 @@
-"""What trained runs answer on the page of `seqline demo`: one function per command."""
+"""Answers of trained runs on the page of `seqline demo`: one function per command."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import refuse
-from pipeline.inference import AttentionWeights, Prediction, Session
+from pipeline.inference import AttentionWeights, Prediction
 from pipeline.predictions import TrainedRun
 from pipeline.predictor import (
     Explanation,
     explain,
     open_filler,
     open_ranking,
+    open_session,
     open_vectors,
     unknown_words,
     vocabulary,
@@ -34,7 +35,7 @@ def open_run(command: str, task: str, run: TrainedRun) -> Ask:
     codec = vocabulary(task, run.vocab)
 
     def named(text: str, seed: int) -> Row:
-        [unknown] = [[]] if codec is None else unknown_words(codec, [text])
+        [unknown] = unknown_words(codec, [text])
         return ask(text, seed) | {"unknown": unknown}
 
     return named
@@ -42,7 +43,7 @@ def open_run(command: str, task: str, run: TrainedRun) -> Ask:
 
 def _search(run: TrainedRun) -> Ask:
     """For translators and language models."""
-    session = Session.open(run.model, run.vocab, run.search, run.device)
+    session = open_session(run)
     return lambda text, seed: _explained(explain(session, text, seed or None))
 
 
@@ -105,7 +106,7 @@ def _classify(run: TrainedRun) -> Ask:
 
 
 def _percentages(predictions: Sequence[Prediction]) -> list[Row]:
-    return [{"name": found.text, "value": math.exp(found.log_prob)} for found in predictions]
+    return [{"name": item.text, "value": math.exp(item.log_prob)} for item in predictions]
 
 
 def _neighbours(run: TrainedRun) -> Ask:
@@ -113,7 +114,7 @@ def _neighbours(run: TrainedRun) -> Ask:
 
     def ask(text: str, seed: int) -> Row:
         near = vectors.neighbours(text.strip(), _MOST_WORDS)
-        return {"text": "", "lists": [[{"name": it.text, "value": it.cosine} for it in near]]}
+        return {"text": "", "lists": [[{"name": word.text, "value": word.cosine} for word in near]]}
 
     return ask
 

@@ -58,15 +58,15 @@ def sync(root: Path) -> str:
             if (change := backfill_run(client, root, outputs))
         ]
         lines += changes
-        others: list[Outputs] = []
+        of_experiments: list[Outputs] = []
         known = {outputs.key for outputs in trained}
         for experiment in experiments.find(root):
             recorded, change = _backfill_experiment(client, root, experiment, stages, known)
-            others += recorded
+            of_experiments += recorded
             lines += [f"experiment {experiment.name}: {change}"] if change else []
         lines += [
             f"setting {setting.title}: {change}"
-            for setting, members in _by_setting([*trained, *others])
+            for setting, members in _by_setting([*trained, *of_experiments])
             if (change := backfill_setting(client, root, setting, members))
         ]
         pages.set_up(client, {str(outputs.block.get("task", "other")) for outputs in trained})
@@ -101,8 +101,8 @@ def _backfill_experiment(
 
     Without the runs of `known` keys, which the project has as well. An experiment that is recorded
     already is not read again."""
-    memory = experiments.Memory(root)
-    ids = memory.recall(VERSION, experiment)
+    record = experiments.RecordedExperiments(root)
+    ids = record.run_ids(VERSION, experiment)
     if ids is not None and all(mlflow_store.is_active(client, run_id) for run_id in ids):
         return [], ""
     try:
@@ -116,7 +116,7 @@ def _backfill_experiment(
         mlflow_store.find_run(client, str(outputs.block.get("task", "other")), outputs.key)
         for outputs in new
     ]
-    memory.remember(VERSION, experiment, [run.info.run_id for run in runs])
+    record.add(VERSION, experiment, [run.info.run_id for run in runs])
     return new, f"recorded {', '.join(changes)}" if changes else ""
 
 

@@ -68,6 +68,12 @@ def database(root: Path) -> Path | None:
     return Path(address.removeprefix("sqlite:///"))
 
 
+def may_exist(root: Path) -> bool:
+    """Return whether there may be a store: False for an SQLite file that is not there."""
+    file = database(root)
+    return file is None or file.exists()
+
+
 def read_lock(root: Path) -> dict[str, Any]:
     """The stages of `dvc.lock` by name, e.g. `train@lstm`; empty where there is none yet."""
     try:

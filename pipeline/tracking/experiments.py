@@ -50,7 +50,7 @@ def find(root: Path) -> list[Experiment]:
     return [Experiment(match[4], match[1], match[2] + match[3]) for match in matches if match]
 
 
-class Memory:
+class RecordedExperiments:
     """The MLflow runs of the experiments that were recorded, in the project's private folder."""
 
     def __init__(self, root: Path) -> None:
@@ -60,12 +60,12 @@ class Memory:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             self._content = content if isinstance(content, dict) else {}
 
-    def recall(self, version: str, experiment: Experiment) -> list[str] | None:
+    def run_ids(self, version: str, experiment: Experiment) -> list[str] | None:
         """The ids of its MLflow runs, if this version of the content recorded it."""
         ids = self._content.get(f"{version}:{experiment.commit}")
         return [str(run_id) for run_id in ids] if isinstance(ids, list) else None
 
-    def remember(self, version: str, experiment: Experiment, ids: list[str]) -> None:
+    def add(self, version: str, experiment: Experiment, ids: list[str]) -> None:
         """Keep the ids of its MLflow runs."""
         self._content[f"{version}:{experiment.commit}"] = ids
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def outputs(
             name
             for name in names
             if f"train@{name}" in locked
-            and not any(_same(locked, others, name) for others in (stages, baseline))
+            and not any(_has_same_outputs(locked, lock, name) for lock in (stages, baseline))
         ]
         paths = RunPaths(view)
         committed = run_names.committed_params(root, experiment.baseline)
@@ -109,11 +109,11 @@ def outputs(
         ]
 
 
-def _same(stages: Mapping[str, Any], others: Mapping[str, Any], name: str) -> bool:
-    """Whether both have the same model of the run, with the same scores."""
+def _has_same_outputs(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> bool:
+    """Return whether two locks have the same model of the run, with the same scores."""
     return all(
-        describe.hashes(stages, f"{stage}@{name}", "outs")
-        == describe.hashes(others, f"{stage}@{name}", "outs")
+        describe.hashes(first, f"{stage}@{name}", "outs")
+        == describe.hashes(second, f"{stage}@{name}", "outs")
         for stage in _STAGES
     )
 

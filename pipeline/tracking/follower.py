@@ -46,7 +46,7 @@ def main() -> None:
     watch = Watch(lines, arguments.parent, arguments.root)
     watch.start()
     if follow(lines, arguments.root, arguments.spool, watch):
-        send_others(arguments.root, watch)
+        send_all_pending(arguments.root, watch)
 
 
 def lower_priority() -> None:
@@ -185,7 +185,7 @@ def follow(lines: BinaryIO, root: Path, path: Path, watch: Watch) -> bool:
     return True
 
 
-def send_others(root: Path, watch: Watch) -> None:
+def send_all_pending(root: Path, watch: Watch) -> None:
     """Send the spools of trainings that are over, if their followers could not.
 
     One follower at a time does so, and waits for those that are still at it."""

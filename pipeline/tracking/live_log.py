@@ -152,7 +152,8 @@ def _open(
 def _header(
     root: Path, run: str, digest: str, block: dict[str, Any], tags: dict[str, str]
 ) -> dict[str, Any]:
-    """What the copy knows of the training, in which an experiment runs and which DVC deletes."""
+    """Facts of the training that the follower may not find later: DVC deletes the copy in which an
+    experiment runs."""
     corpus: dict[str, Any] = {}
     with suppress(UserError):
         corpus = config.section(root / "params.yaml", f"corpora.{block.get('corpus')}") or {}

@@ -291,7 +291,7 @@ def find_experiment(client: MlflowClient, task: str) -> Any:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         experiments = all_pages(partial(client.search_experiments, ViewType.ALL))
-        renamed = (other for other in experiments if other.tags.get(EXPERIMENT) == name)
+        renamed = (item for item in experiments if item.tags.get(EXPERIMENT) == name)
         experiment = next(renamed, None)
     if experiment is None:
         return None

@@ -1,4 +1,4 @@
-"""What MLflow's pages of an experiment show first: the score. Imports mlflow.
+"""Settings of MLflow's pages: an experiment shows the score first. Imports mlflow.
 
 MLflow's own default table has no metric at all. A saved view, which the pages list under "Views",
 has the scores as its first columns. Its format is MLflow's own: pages that do not know it show

@@ -27,9 +27,10 @@ from pipeline.tracking import (
     run_names,
 )
 from pipeline.tracking.lineage import EvaluatedRun
-from pipeline.tracking.registry_store import CHALLENGER, CHAMPION
 from pipeline.tracking.run_outputs import read_outputs
 from pipeline.tracking.versions import (
+    CHALLENGER,
+    CHAMPION,
     DECISION,
     LINEAGE,
     ChampionPeriod,

@@ -17,6 +17,7 @@ from pipeline.core.errors import refuse
 from pipeline.tracking.lineage import EvaluatedRun
 from pipeline.tracking.mlflow_store import all_pages
 from pipeline.tracking.versions import (
+    CHAMPION,
     DIGEST,
     LINEAGE,
     ChampionPeriod,
@@ -27,7 +28,6 @@ from pipeline.tracking.versions import (
     read_version,
 )
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 _MOVE = "promotion."  # prefix of the tags that record moves; the time follows
 # names of a task and a corpus; no quotes, which would end the string in a search
 _NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)

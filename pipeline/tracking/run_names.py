@@ -70,14 +70,14 @@ def _flat(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def differences(values: Mapping[str, str], others: Mapping[str, str]) -> str:
-    """Return `key=value` for what is different in `others`, with keys as short as is clear; what
+def differences(values: Mapping[str, str], reference: Mapping[str, str]) -> str:
+    """Return `key=value` for what is different in `reference`, with keys as short as is clear; what
     does not fit is counted."""
-    names = _short_names(set(values) | set(others))
+    names = _short_names(set(values) | set(reference))
     words = [
         f"{names[key]}={value[:_MAX_VALUE]}"
         for key, value in values.items()
-        if others.get(key) != value
+        if reference.get(key) != value
     ]
 
     fitting: list[str] = []

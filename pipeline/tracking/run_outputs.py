@@ -16,6 +16,7 @@ from pipeline.core.digest import add_file
 from pipeline.core.errors import read_json, refuse
 from pipeline.dag.paths import RunPaths
 from pipeline.scoring import metrics_file
+from pipeline.scoring.tasks import Scoring
 from pipeline.tracking import describe, run_names, run_scores
 
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
@@ -78,19 +79,11 @@ def read_outputs(
     block = facts["run"]
     history = model / "history.parquet"
 
-    # Scores of an older model, which a run that was killed after training leaves, are left out:
-    # they are logged once the run is evaluated.
-    model_hashes = describe.hashes(stages, f"train@{name}", "outs")
-    read_hashes = describe.hashes(stages, f"evaluate@{name}", "deps")
-    is_evaluated = any(read_hashes.get(path) == md5 for path, md5 in model_hashes.items())
+    is_evaluated = _is_evaluated(stages, name)
     metrics_path = paths.option("evaluate", name, "metrics")
     has_metrics = is_evaluated and metrics_path.exists()
     content = metrics_file.read(metrics_path) if has_metrics else {}
-    corpus_name = str(block.get("corpus"))
-    evaluated_corpus = describe.locked_params(stages, f"evaluate@{name}").get(
-        f"corpora.{corpus_name}"
-    )
-    scoring = run_scores.scoring_of(str(block.get("task")), evaluated_corpus or {})
+    scoring = _scoring(stages, name, block)
     main = run_scores.main_key(content, scoring)
     # A final score must not become one more point of a curve.
     curves = set(tables.read(history, tables.HISTORY)["name"].unique().to_pylist())
@@ -100,11 +93,7 @@ def read_outputs(
     # Inputs are data: those deps of training that a stage wrote. The others are code.
     deps = describe.hashes(stages, f"train@{name}", "deps")
     all_outs = {path for stage in stages for path in describe.hashes(stages, stage, "outs")}
-    outs: dict[str, str] = {}
-    for stage in ("train", "predict", "evaluate"):
-        outs |= describe.hashes(stages, f"{stage}@{name}", "outs")
-    predicted = describe.locked_params(stages, f"predict@{name}")
-    corpus = describe.corpus_block(stages, corpus_name)
+    corpus = describe.corpus_block(stages, str(block.get("corpus")))
     return Outputs(
         name=name,
         digest=str(facts["digest"]),
@@ -125,15 +114,41 @@ def read_outputs(
             **({"score": run_scores.score_line(content, scoring)} if content else {}),
         },
         inputs={path: md5 for path, md5 in deps.items() if path in all_outs},
-        provenance={
-            "stage": f"train@{name}",
-            # The predict stage's: it may change while the model stays.
-            "search": predicted.get(f"settings.{predicted.get(f'runs.{name}.setting')}.search"),
-            "signatures": run_scores.texts_of(content),
-            "deps": deps,
-            "outs": outs,
-        },
+        provenance=_provenance(stages, name, content, deps),
     )
+
+
+def _is_evaluated(stages: Mapping[str, Any], name: str) -> bool:
+    """Return whether the scores are those of the present model.
+
+    A run that was killed after training leaves scores of an older one."""
+    model_hashes = describe.hashes(stages, f"train@{name}", "outs")
+    read_hashes = describe.hashes(stages, f"evaluate@{name}", "deps")
+    return any(read_hashes.get(path) == md5 for path, md5 in model_hashes.items())
+
+
+def _scoring(stages: Mapping[str, Any], name: str, block: Mapping[str, Any]) -> Scoring | None:
+    """The scoring of the run's task, on its corpus as it was evaluated."""
+    evaluated = describe.locked_params(stages, f"evaluate@{name}")
+    corpus = evaluated.get(f"corpora.{block.get('corpus')}")
+    return run_scores.scoring_of(str(block.get("task")), corpus or {})
+
+
+def _provenance(
+    stages: Mapping[str, Any], name: str, metrics: Mapping[str, Any], deps: Mapping[str, str]
+) -> dict[str, Any]:
+    predicted = describe.locked_params(stages, f"predict@{name}")
+    outs: dict[str, str] = {}
+    for stage in ("train", "predict", "evaluate"):
+        outs |= describe.hashes(stages, f"{stage}@{name}", "outs")
+    return {
+        "stage": f"train@{name}",
+        # The predict stage's: it may change while the model stays.
+        "search": predicted.get(f"settings.{predicted.get(f'runs.{name}.setting')}.search"),
+        "signatures": run_scores.texts_of(metrics),
+        "deps": dict(deps),
+        "outs": outs,
+    }
 
 
 def _facts(path: Path, name: str) -> dict[str, Any]:

@@ -38,6 +38,11 @@ def main_key(metrics: Mapping[str, Any], scoring: Scoring | None) -> str:
     return str(metrics.get("ranked_by") or (scoring.main if scoring else ""))
 
 
+def main_title(key: str, scoring: Scoring) -> str:
+    """Title of the score that ranks: of the task's own, or of its substitute."""
+    return _SUBSTITUTES.get(key, scoring.main_title)
+
+
 def metrics_of(metrics: Mapping[str, Any], main: str) -> dict[str, float]:
     """Return MLflow's metrics of a run by name, from the scores of the evaluate stage.
 
@@ -45,10 +50,15 @@ def metrics_of(metrics: Mapping[str, Any], main: str) -> dict[str, float]:
     test data) and `valid_score`."""
     result = dict(_estimates(metrics))
     for name, split in SPLITS.items():
-        value = _value(_node(metrics, split, main)) if main else None
+        value = score_of(metrics, split, main)
         if value is not None:
             result[name] = value
     return result
+
+
+def score_of(metrics: Mapping[str, Any], split: str, key: str) -> float | None:
+    """The score of the dotted `key` on the split; None without one, or without a key."""
+    return _value(_node(metrics, split, key)) if key else None
 
 
 def _estimates(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -29,7 +29,7 @@ _FAULTS = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionEr
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpoolInfo:
-    """What a spool says about its training.
+    """Facts of a spool about its training.
 
     `start` is in milliseconds since 1970. `active` are the milliseconds of its processes: a
     training that was killed and resumed has several. `status` is "" without a record of the end."""
@@ -47,7 +47,7 @@ class SpoolInfo:
 
     @property
     def over(self) -> bool:
-        """Whether the training ended, or its process is gone."""
+        """Return whether the training ended, or its process is gone."""
         if self.status:
             return True
         process = process_identity.parse(str(self.header.get("process", "")))
@@ -160,8 +160,8 @@ def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def pending(root: Path) -> list[SpoolInfo]:
     """Spools of trainings that are over and not all in MLflow, the oldest first."""
     spools = [read(path) for path in sorted(_folder(root).glob("*.jsonl"))]
-    found = [spool for spool in spools if spool is not None and spool.over]
-    return sorted(found, key=lambda spool: spool.start)
+    left = [spool for spool in spools if spool is not None and spool.over]
+    return sorted(left, key=lambda spool: spool.start)
 
 
 def mark_recorded(spool: BinaryIO, path: Path) -> None:

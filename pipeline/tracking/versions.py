@@ -12,6 +12,7 @@ from pipeline.scoring import metrics_file
 from pipeline.tracking import describe, run_scores
 from pipeline.tracking.lineage import EvaluatedRun, check_outputs
 
+CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
 DIGEST, LINEAGE, DECISION = "seqline.digest", "seqline.lineage", "seqline.decision"
 RENAMED_TAGS = {"seqline.made": LINEAGE, "seqline.judged": DECISION}
 """New names of tags, by the old ones that older versions of the project wrote."""

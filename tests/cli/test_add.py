@@ -1,17 +1,12 @@
 """`seqline add`: a file of one's own becomes a corpus, and a family a run on it, while all other
 lines of params.yaml stay."""
 
-import gzip
 import json
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fast_yaml
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import stage_runs
 import yaml
@@ -68,8 +63,8 @@ def added_lines(before: str, after: str) -> list[str]:
 def test_a_tsv_of_pairs_becomes_a_corpus_and_nothing_else_changes(project, seqline) -> None:
     write_tsv(project / "pairs.tsv")
     before = (project / "params.yaml").read_text(encoding="utf-8")
-    said = seqline(project, "add", "corpus", "pairs.tsv")
-    assert (said.status, said.err) == (0, "")
+    result = seqline(project, "add", "corpus", "pairs.tsv")
+    assert (result.status, result.err) == (0, "")
     after = (project / "params.yaml").read_text(encoding="utf-8")
     new = added_lines(before, after)
     assert next(line for line in new if line).startswith("  pairs: # 300 pairs for training")
@@ -83,22 +78,22 @@ def test_a_tsv_of_pairs_becomes_a_corpus_and_nothing_else_changes(project, seqli
     assert block["split"] == {"method": "hash", "valid": 0.1, "test": 0.1}
     assert [(sample["prompt"], sample["reference"]) for sample in block["samples"]] == PAIRS[:3]
     for part in ("pairs.tsv: tsv, columns id, en, fr", "source: en, target: fr", "300 pairs"):
-        assert part in said.out
-    assert "rejected: 1 × columns: 2, expected 3" in said.out
-    assert "seqline add run FAMILY pairs" in said.out
-    assert "transformer" in said.out.splitlines()[-1]
+        assert part in result.out
+    assert "rejected: 1 × columns: 2, expected 3" in result.out
+    assert "seqline add run FAMILY pairs" in result.out
+    assert "transformer" in result.out.splitlines()[-1]
     assert seqline(project, "check").status == 0
 
 
 def test_a_csv_of_labels_becomes_a_corpus_of_labelled_texts(project, seqline) -> None:
     write_csv(project / "My reviews.csv")
-    said = seqline(project, "add", "corpus", "My reviews.csv")
-    assert (said.status, said.err) == (0, "")
+    result = seqline(project, "add", "corpus", "My reviews.csv")
+    assert (result.status, result.err) == (0, "")
     block = content(project)["corpora"]["my_reviews"]
     assert block["read"]["columns"] == {"text": "Review", "label": "Stars"}
     assert block["read"]["separator"] == ";"
     assert block["split"]["method"] == "contiguous"  # few rows of each label
-    assert "2 labels: 5 40, 1 40" in said.out
+    assert "2 labels: 5 40, 1 40" in result.out
 
 
 @pytest.mark.parametrize("family", [pytest.param("transformer", marks=pytest.mark.long), "ibm1"])
@@ -163,8 +158,8 @@ def test_runs_have_sizes_for_the_corpus_and_a_seed_each(project, seqline) -> Non
     write_tsv(project / "pairs.tsv")
     seqline(project, "add", "corpus", "pairs.tsv")
     before = (project / "params.yaml").read_text(encoding="utf-8")
-    said = seqline(project, "add", "run", "transformer", "pairs", "--seeds", "2")
-    assert (said.status, said.err) == (0, "")
+    result = seqline(project, "add", "run", "transformer", "pairs", "--seeds", "2")
+    assert (result.status, result.err) == (0, "")
     added_lines(before, (project / "params.yaml").read_text(encoding="utf-8"))
     path = project / "params.yaml"
     blocks = [params.run(path, f"pairs_transformer-{seed}") for seed in (1, 2)]
@@ -173,19 +168,19 @@ def test_runs_have_sizes_for_the_corpus_and_a_seed_each(project, seqline) -> Non
     assert blocks[0].task == "translation"
     assert blocks[0].training["max_epochs"] == 40
     assert blocks[0].objective["batch_tokens"] == 128
-    assert "seqline run evaluate@pairs_transformer-1 evaluate@pairs_transformer-2" in said.out
+    assert "seqline run evaluate@pairs_transformer-1 evaluate@pairs_transformer-2" in result.out
     assert seqline(project, "check").status == 0
 
 
 def test_a_family_without_random_numbers_gets_one_run(project, seqline) -> None:
     write_csv(project / "reviews.csv")
     seqline(project, "add", "corpus", "reviews.csv")
-    said = seqline(project, "add", "run", "nbsvm", "reviews")
-    assert said.status == 0
+    result = seqline(project, "add", "run", "nbsvm", "reviews")
+    assert result.status == 0
     assert [name for name in content(project)["runs"] if "reviews_nbsvm" in name] == [
         "reviews_nbsvm-1"
     ]
-    assert "one seed" in said.out
+    assert "one seed" in result.out
 
 
 @pytest.mark.parametrize(
@@ -205,229 +200,8 @@ def test_sizes_grow_with_the_corpus(rows: int, length: int, grow: int) -> None:
     assert setting == content(Path(__file__).parents[2])["settings"]["transformer"]
 
 
-# What is guessed
-
-
-def jsonl(folder: Path) -> str:
-    records = [{"translation": {"de": fr, "en": en}} for en, fr in PAIRS]
-    (folder / "x.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    return "x.jsonl"
-
-
-def parquet(folder: Path) -> str:
-    rows = [{"idx": 1, "sentence": text, "label": star} for text, star in REVIEWS]
-    pq.write_table(pa.Table.from_pylist(rows), folder / "x.parquet")
-    return "x.parquet"
-
-
-def zip_with_splits(folder: Path) -> str:
-    with zipfile.ZipFile(folder / "x.zip", "w") as archive:
-        for name in ("x/train.csv", "x/dev.csv", "x/test.csv", "x/README.md"):
-            archive.writestr(name, 'text,label\n"a, b",pos\nc d,neg\n')
-    return "x.zip"
-
-
-def zip_of_one(folder: Path) -> str:
-    with zipfile.ZipFile(folder / "x.zip", "w") as archive:
-        archive.writestr("deep/only.tsv", "source\ttarget\na b c\td e f\n")
-    return "x.zip"
-
-
-def gzip_of_one(folder: Path) -> str:
-    (folder / "x.csv.gz").write_bytes(gzip.compress(b"src,trg\na b c,d e f\n"))
-    return "x.csv.gz"
-
-
-def parallel(folder: Path) -> str:
-    (folder / "x").mkdir()
-    for name in ("train.en", "train.fr", "test.en", "test.fr"):
-        (folder / "x" / name).write_text("a b c\n" * 9)
-    return "x"
-
-
-def text(folder: Path) -> str:
-    (folder / "x.txt").write_text("It was a dark night .\n\nThe rain fell .\n")
-    return "x.txt"
-
-
-def text_with_remarks(folder: Path) -> str:
-    with zipfile.ZipFile(folder / "x.zip", "w") as archive:
-        archive.writestr("_about.txt", "Where it comes from.\n")
-        archive.writestr("fra.txt", "It was a dark night .\n\nThe rain fell .\n")
-    return "x.zip"
-
-
-def opinions(folder: Path) -> str:
-    (folder / "x").mkdir()
-    for name in ("rt.pos", "rt.neg"):
-        (folder / "x" / name).write_text("a fine film indeed\n" * 9)
-    return "x"
-
-
-def inference(folder: Path) -> str:
-    rows = [
-        {"sentence1": "A dog runs .", "sentence2": f"It is {word} .", "gold_label": label}
-        for word, label in [("fast", "yes"), ("asleep", "no")]
-    ]
-    (folder / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 9))
-    return "x.jsonl"
-
-
-def chinese(folder: Path) -> str:
-    (folder / "x.csv").write_text("zh,en\n" + "我们都喜欢读书。,we all like reading .\n" * 20)
-    return "x.csv"
-
-
-def quoted_tabs(folder: Path) -> str:
-    (folder / "x.tsv").write_text('text\tlabel\n"a\tb"\tpos\n"c"\tneg\n')
-    return "x.tsv"
-
-
-Make = Callable[[Path], str]
-GUESSES: dict[Make, tuple[str, dict[str, Any], Any, str]] = {
-    jsonl: (
-        "jsonl",
-        {
-            "files": {"all": ["x.jsonl"]},
-            "columns": {"source": "translation.de", "target": "translation.en"},
-        },
-        {"method": "hash", "valid": 0.1, "test": 0.1},
-        "word",
-    ),
-    parquet: (
-        "parquet",
-        {"files": {"all": ["x.parquet"]}, "columns": {"text": "sentence", "label": "label"}},
-        {"method": "contiguous", "valid": 0.1, "test": 0.1},
-        "word",
-    ),
-    zip_with_splits: (
-        "csv",
-        {
-            "files": {"train": ["x/train.csv"], "valid": ["x/dev.csv"], "test": ["x/test.csv"]},
-            "columns": {"text": "text", "label": "label"},
-            "separator": ",",
-        },
-        "official",
-        "word",
-    ),
-    zip_of_one: (
-        "tsv",
-        {
-            "files": {"all": ["deep/only.tsv"]},
-            "columns": {"source": "source", "target": "target"},
-        },
-        {"method": "hash", "valid": 0.1, "test": 0.1},
-        "word",
-    ),
-    gzip_of_one: (
-        "csv",
-        {
-            "files": {"all": ["x.csv"]},
-            "columns": {"source": "src", "target": "trg"},
-            "separator": ",",
-        },
-        {"method": "hash", "valid": 0.1, "test": 0.1},
-        "word",
-    ),
-    parallel: (
-        "parallel_text",
-        {
-            "files": {
-                "train": {"source": ["train.en"], "target": ["train.fr"]},
-                "test": {"source": ["test.en"], "target": ["test.fr"]},
-            }
-        },
-        {"method": "out_of_train", "valid": 0.1},
-        "word",
-    ),
-    text: (
-        "text_lines",
-        {"files": {"all": ["x.txt"]}, "benchmarks": None},
-        {"method": "contiguous", "valid": 0.1, "test": 0.1},
-        "word",
-    ),
-    text_with_remarks: (
-        "text_lines",
-        {"files": {"all": ["fra.txt"]}, "benchmarks": None},
-        {"method": "contiguous", "valid": 0.1, "test": 0.1},
-        "word",
-    ),
-    opinions: (
-        "labelled_lines",
-        {"files": {"all": {"positive": ["rt.pos"], "negative": ["rt.neg"]}}},
-        {"method": "contiguous", "valid": 0.1, "test": 0.1},
-        "word",
-    ),
-    inference: (
-        "jsonl",
-        {
-            "files": {"all": ["x.jsonl"]},
-            "columns": {
-                "premise": "sentence1",
-                "hypothesis": "sentence2",
-                "label": "gold_label",
-            },
-        },
-        {"method": "contiguous", "valid": 0.1, "test": 0.1},
-        "word",
-    ),
-    chinese: (
-        "csv",
-        {
-            "files": {"all": ["x.csv"]},
-            "columns": {"source": "zh", "target": "en"},
-            "separator": ",",
-        },
-        {"method": "hash", "valid": 0.1, "test": 0.1},
-        "char",
-    ),
-    quoted_tabs: (
-        "csv",
-        {
-            "files": {"all": ["x.tsv"]},
-            "columns": {"text": "text", "label": "label"},
-            "separator": "\t",
-        },
-        {"method": "contiguous", "valid": 0.1, "test": 0.1},
-        "word",
-    ),
-}
-
-
-@pytest.mark.parametrize("make", GUESSES, ids=lambda make: make.__name__)
-def test_formats_columns_and_splits_are_guessed(make: Make, project, seqline) -> None:
-    name = make(project)
-    said = seqline(project, "add", "corpus", name, "--name", "mine")
-    assert (said.status, said.err) == (0, "")
-    block = content(project)["corpora"]["mine"]
-    got = block["format"], block["read"], block["split"], block["text"]["level"]
-    assert got == GUESSES[make]
-    assert seqline(project, "check").status == 0
-
-
-def test_columns_that_names_do_not_tell_are_given(project, seqline) -> None:
-    (project / "x.csv").write_text("3,A title,It is fine today\n1,B,It is not fine\n" * 9)
-    said = seqline(project, "add", "corpus", "x.csv")
-    assert said.status == 2
-    assert said.err.startswith(
-        "seqline: x.csv: got the columns 3, A title, It is fine today; expected names that tell "
-        "what is in them. Name them: --source A --target B, or --text A --label B, "
-    )
-    said = seqline(project, "add", "corpus", "x.csv", "--text", "2", "--label", "0")
-    assert said.status == 0
-    assert content(project)["corpora"]["x"]["read"]["columns"] == {"text": 2, "label": 0}
-    assert "2 labels: 3 9, 1 9" in said.out
-
-
-def test_a_text_without_labels_says_how_to_name_them(project, seqline) -> None:
-    (project / "x.csv").write_text("review,kind\nIt is fine today,x\n")
-    said = seqline(project, "add", "corpus", "x.csv")
-    assert "no column of labels was recognized; for classification add --label NAME" in said.out
-    assert content(project)["corpora"]["x"]["read"]["columns"] == {"text": "review"}
-
-
 @pytest.mark.parametrize(
-    ("write", "arguments", "said"),
+    ("write", "arguments", "message"),
     [
         (None, ["x.csv"], "FILE: got x.csv; expected a file or folder"),
         (b"", ["x.csv"], "x.csv: got an empty file; expected at least one line"),
@@ -442,20 +216,20 @@ def test_a_text_without_labels_says_how_to_name_them(project, seqline) -> None:
     ],
 )
 def test_a_file_that_makes_no_corpus_is_refused_and_nothing_written(
-    write: bytes | None, arguments: list[str], said: str, project, seqline
+    write: bytes | None, arguments: list[str], message: str, project, seqline
 ) -> None:
     before = (project / "params.yaml").read_bytes()
     if write is not None:
         (project / "x.csv").write_bytes(write)
     result = seqline(project, "add", "corpus", *arguments)
     assert (result.status, result.out) == (2, "")
-    assert said in result.err
+    assert message in result.err
     assert result.err.count("\n") == 1
     assert (project / "params.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["transformer", "nothing"], "CORPUS: got nothing; expected one of toy_story, "),
         (["transformr", "toy_en_fr"], "FAMILY: got transformr; expected one of "),
@@ -470,14 +244,14 @@ def test_a_file_that_makes_no_corpus_is_refused_and_nothing_written(
     ],
 )
 def test_a_run_that_cannot_be_is_refused_and_nothing_written(
-    arguments: list[str], said: str, project, seqline
+    arguments: list[str], message: str, project, seqline
 ) -> None:
     write_tsv(project / "mine.tsv")
     seqline(project, "add", "corpus", "mine.tsv")
     before = (project / "params.yaml").read_bytes()
     result = seqline(project, "add", "run", *arguments)
     assert (result.status, result.out) == (2, "")
-    assert said in result.err
+    assert message in result.err
     assert result.err.count("\n") == 1
     assert (project / "params.yaml").read_bytes() == before
 
@@ -485,9 +259,9 @@ def test_a_run_that_cannot_be_is_refused_and_nothing_written(
 def test_a_family_that_begins_from_another_run_is_refused(project, seqline) -> None:
     write_csv(project / "reviews.csv")
     seqline(project, "add", "corpus", "reviews.csv")
-    said = seqline(project, "add", "run", "bert_classifier", "reviews")
-    assert said.status == 2
-    assert "FAMILY: got bert_classifier; expected one that begins from scratch" in said.err
+    result = seqline(project, "add", "run", "bert_classifier", "reviews")
+    assert result.status == 2
+    assert "FAMILY: got bert_classifier; expected one that begins from scratch" in result.err
 
 
 # The text of params.yaml

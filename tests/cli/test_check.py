@@ -37,9 +37,9 @@ def with_corpus(project: Path, edited: Any) -> Path:
 
 
 def test_a_corpus_of_one_s_own_is_in_order(with_corpus, seqline) -> None:
-    said = seqline(with_corpus, "check")
-    assert (said.status, said.err) == (0, "")
-    assert said.out.startswith("params.yaml: 5 corpora, ")
+    result = seqline(with_corpus, "check")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith("params.yaml: 5 corpora, ")
 
 
 def test_all_mistakes_of_a_block_are_reported_at_once(with_corpus, seqline, edited) -> None:
@@ -53,9 +53,9 @@ def test_all_mistakes_of_a_block_are_reported_at_once(with_corpus, seqline, edit
     block["vocab"]["min_count"] = 0
     block["source"] = {"path": "mine", "url": "x"}
     edited(with_corpus, "corpora.mine", block)
-    said = seqline(with_corpus, "check")
-    assert (said.status, said.out) == (2, "")
-    assert [line.partition(": got ")[0] for line in said.err.splitlines()] == [
+    result = seqline(with_corpus, "check")
+    assert (result.status, result.out) == (2, "")
+    assert [line.partition(": got ")[0] for line in result.err.splitlines()] == [
         "seqline: corpora.mine.read.separator",
         "seqline: corpora.mine.split.shuffle",
         "seqline: corpora.mine.split.valid",
@@ -66,8 +66,8 @@ def test_all_mistakes_of_a_block_are_reported_at_once(with_corpus, seqline, edit
     ]
     block = TABLE | {"read": TABLE["read"] | {"columns": {"text": "review", "lable": "stars"}}}
     edited(with_corpus, "corpora.mine", block)
-    said = seqline(with_corpus, "check")
-    assert said.err.startswith("seqline: corpora.mine.read.columns: got text, lable; expected ")
+    result = seqline(with_corpus, "check")
+    assert result.err.startswith("seqline: corpora.mine.read.columns: got text, lable; expected ")
 
 
 def test_mistakes_of_settings_corpora_and_other_sections_come_together(
@@ -79,9 +79,9 @@ def test_mistakes_of_settings_corpora_and_other_sections_come_together(
     edited(project, "settings.lstm.model.hidden", "big")
     edited(project, "settings.lstm.optim.name", "atom")
     edited(project, "settings.mlp.model.layer", 1)
-    said = seqline(project, "check")
-    assert said.status == 2
-    assert [line.partition(": got ")[0] for line in said.err.splitlines()] == [
+    result = seqline(project, "check")
+    assert result.status == 2
+    assert [line.partition(": got ")[0] for line in result.err.splitlines()] == [
         "seqline: compute.slots",
         "seqline: corpora.toy_story.limit",
         "seqline: corpora.toy_reviews.text.level",
@@ -94,12 +94,12 @@ def test_mistakes_of_settings_corpora_and_other_sections_come_together(
 def test_a_mistake_that_all_seeds_share_is_reported_once(project, seqline, edited) -> None:
     for seed in (1, 2, 3):
         edited(project, f"runs.lstm-{seed}.family", "text_cnn")
-    said = seqline(project, "check")
-    assert said.status == 2
-    assert said.err.count("\n") == 1
-    assert said.err.startswith("seqline: runs.lstm-1.family: got text_cnn; expected one of ")
-    assert "recurrent_lm" in said.err
-    assert "for language_model" in said.err
+    result = seqline(project, "check")
+    assert result.status == 2
+    assert result.err.count("\n") == 1
+    assert result.err.startswith("seqline: runs.lstm-1.family: got text_cnn; expected one of ")
+    assert "recurrent_lm" in result.err
+    assert "for language_model" in result.err
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ def test_files_that_are_not_there_are_found(
     change: dict[str, Any], line: str, with_corpus, seqline, edited
 ) -> None:
     edited(with_corpus, "corpora.mine", TABLE | change)
-    said = seqline(with_corpus, "check")
-    assert said.status == 2
-    assert said.err.startswith(f"seqline: corpora.mine.{line}")
-    assert said.err.count("\n") == 1
+    result = seqline(with_corpus, "check")
+    assert result.status == 2
+    assert result.err.startswith(f"seqline: corpora.mine.{line}")
+    assert result.err.count("\n") == 1
     # A preset is put in place before its data.
     validate_params.check(with_corpus / "params.yaml")
 
@@ -145,10 +145,10 @@ def test_files_in_a_zip_are_found(with_corpus, seqline, edited) -> None:
         archive.writestr("folder/a.csv", "x")
         archive.writestr("b.csv", "x")
     edited(with_corpus, "corpora.mine.source.path", "mine.zip")
-    said = seqline(with_corpus, "check")
+    result = seqline(with_corpus, "check")
     assert (
         "corpora.mine.read.files.all[0]: got a.csv, which the source lacks; expected one of "
-        in (said.err)
+        in (result.err)
     )
     edited(with_corpus, "corpora.mine.read.files.all", ["folder/a.csv", "b.csv"])
     assert seqline(with_corpus, "check").status == 0

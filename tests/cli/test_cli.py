@@ -22,11 +22,10 @@ from pipeline.cli import (
     champion_table,
     health_checks,
     input_text,
+    prediction_stream,
     presets,
     prune,
-    run_names,
     store_checks,
-    trained_run,
 )
 from pipeline.core.errors import UserError
 from pipeline.core.request_text import LONGEST_TEXT
@@ -425,17 +424,6 @@ def test_unknown_or_untrained_run_is_refused_with_advice(
     )
 
 
-def test_a_setting_given_as_run_is_its_first_run(project) -> None:
-    assert run_names.run_of(project, "lstm", "--run") == "lstm-1"
-    assert run_names.run_of(project, "lstm-3", "--run") == "lstm-3"
-
-
-def test_a_run_takes_precedence_over_a_setting_of_its_name(project, edited) -> None:
-    block = params(project)["runs"]["gru-2"]
-    edited(project, "runs.lstm", block | {"seed": 9})
-    assert run_names.run_of(project, "lstm", "--run") == "lstm"
-
-
 def test_doctor_reports_problems_and_fails_only_for_errors(
     project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -520,8 +508,8 @@ def test_doctor_counts_the_runs_of_a_database_and_makes_no_table_in_it(
         assert opened.execute("select * from sqlite_master").fetchall() == []
         opened.execute("create table runs (id)")
         opened.execute("insert into runs values (1)")
-    found = store_checks.store(project)
-    assert (found.state, found.detail) == ("ok", f"sqlite+pysqlite:///{file} with 1 runs")
+    finding = store_checks.store(project)
+    assert (finding.state, finding.detail) == ("ok", f"sqlite+pysqlite:///{file} with 1 runs")
 
 
 def test_doctor_tells_a_broken_store(project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -690,7 +678,7 @@ def test_refused_text_does_not_affect_other_predictions() -> None:
         return [text.upper() for text in texts]
 
     lines = input_text.lines(io.StringIO("a\nbad\nb\nbad\n" + "c\n" * 100))
-    answers = trained_run.PredictionStream(lines, answer)
+    answers = prediction_stream.PredictionStream(lines, answer)
     assert [answer for _, answer in answers] == ["A", None, "B", None, *["C"] * 100]
     expected = "standard input, line 2: text: got bad; expected good. Also failed: line 4."
     with pytest.raises(UserError, match=f"^{expected}$"):

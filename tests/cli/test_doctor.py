@@ -28,9 +28,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 def test_each_problem_has_a_line_with_what_to_do(project, seqline, monkeypatch) -> None:
     monkeypatch.setenv("SEQLINE_MIRROR", str(project / "nowhere"))
-    said = seqline(project, "doctor")
-    assert said.status == 1
-    lines = said.out.splitlines()
+    result = seqline(project, "doctor")
+    assert result.status == 1
+    lines = result.out.splitlines()
     [at] = [number for number, line in enumerate(lines) if line.startswith("FAIL  mirror: ")]
     assert lines[at + 1] == (
         "      To do: Correct SEQLINE_MIRROR, or unset it to download from the corpora's own "
@@ -42,11 +42,11 @@ def test_each_problem_has_a_line_with_what_to_do(project, seqline, monkeypatch) 
 @pytest.mark.usefixtures("quick")
 def test_findings_for_scripts_are_those_of_the_lines(project, seqline) -> None:
     lines = seqline(project, "doctor").out.splitlines()
-    said = seqline(project, "doctor", "--json")
-    content = json.loads(said.out)
-    assert content["healthy"] == (said.status == 0)
+    result = seqline(project, "doctor", "--json")
+    content = json.loads(result.out)
+    assert content["healthy"] == (result.status == 0)
     shown = [
-        f"{found['state']:5} {found['subject']}: {found['detail']}" for found in content["findings"]
+        f"{item['state']:5} {item['subject']}: {item['detail']}" for item in content["findings"]
     ]
     assert shown == [line for line in lines[:-1] if not line.startswith("      To do: ")]
 
@@ -64,10 +64,10 @@ def test_damage_is_repaired_before_dvc_reads_it(project, monkeypatch) -> None:
 
     for name in ("repairs", *DVC_CHECKS):
         check(name)
-    found = [finding.subject for finding in health_checks.run_checks(project)]
+    subjects = [finding.subject for finding in health_checks.run_checks(project)]
     assert order[0] == "repairs"
     assert sorted(order[1:]) == sorted(DVC_CHECKS)
-    assert tuple(found[-3:]) == DVC_CHECKS
+    assert tuple(subjects[-3:]) == DVC_CHECKS
 
 
 @pytest.mark.parametrize(

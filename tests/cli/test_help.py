@@ -50,9 +50,9 @@ def test_every_command_has_examples_that_its_parser_takes(name: str, project, se
         assert words[:2] == ["seqline", name]
         arguments = cli.make_parser().parse_args(words[1:])
         assert arguments.command == name
-    said = seqline(project, name, "--help")
-    assert said.status == 0
-    assert all(f"  {example}\n" in said.out for example in EXAMPLES[name])
+    result = seqline(project, name, "--help")
+    assert result.status == 0
+    assert all(f"  {example}\n" in result.out for example in EXAMPLES[name])
 
 
 def test_no_example_is_of_an_unknown_command() -> None:
@@ -93,10 +93,10 @@ finally:
 
 
 def test_the_version_names_the_libraries_that_decide_results(tmp_path: Path, seqline) -> None:
-    said = seqline(tmp_path, "--version")
-    assert (said.status, said.err) == (0, "")
+    result = seqline(tmp_path, "--version")
+    assert (result.status, result.err) == (0, "")
     assert re.fullmatch(
-        r"seqline \S+ \(Python 3\.\S+, torch \S+, dvc \S+, mlflow \S+, prefect \S+\)\n", said.out
+        r"seqline \S+ \(Python 3\.\S+, torch \S+, dvc \S+, mlflow \S+, prefect \S+\)\n", result.out
     )
 
 
@@ -118,12 +118,12 @@ def test_without_a_command_it_says_what_is_there_and_what_to_do(
     count: int | None, next_command: str, project, seqline
 ) -> None:
     outputs(project, 1000 if count is None else count)
-    said = seqline(project / "presets")
-    assert (said.status, said.err) == (0, "")
-    runs = re.search(r"^runs +(\d+) in params.yaml, (\d+) trained, (\d+) scored$", said.out, re.M)
+    result = seqline(project / "presets")
+    assert (result.status, result.err) == (0, "")
+    runs = re.search(r"^runs +(\d+) in params.yaml, (\d+) trained, (\d+) scored$", result.out, re.M)
     assert runs is not None
     assert int(runs[2]) == int(runs[3]) == (int(runs[1]) if count is None else count)
-    [first] = [line for line in said.out.splitlines() if line.startswith("next")]
+    [first] = [line for line in result.out.splitlines() if line.startswith("next")]
     assert next_command in first
 
 
@@ -133,10 +133,10 @@ def test_without_a_command_a_flow_at_work_and_a_broken_params_file_are_named(
     with owned_lock(project / state_dir.FLOW_LOCK, wait=False):
         assert "seqline status" in seqline(project).out
     (project / "params.yaml").write_text("runs: [")
-    said = seqline(project)
-    assert (said.status, said.err) == (0, "")
-    assert "problem  " in said.out
-    assert "seqline check" in said.out
+    result = seqline(project)
+    assert (result.status, result.err) == (0, "")
+    assert "problem  " in result.out
+    assert "seqline check" in result.out
 
 
 def test_without_a_command_the_reason_of_a_failed_run_is_shown(project, seqline) -> None:
@@ -150,21 +150,21 @@ def test_without_a_command_the_reason_of_a_failed_run_is_shown(project, seqline)
 
 
 def test_outside_of_a_project_it_says_how_to_begin(tmp_path: Path, seqline) -> None:
-    said = seqline(tmp_path)
-    assert (said.status, said.err) == (0, "")
-    assert "make repro" in said.out
+    result = seqline(tmp_path)
+    assert (result.status, result.err) == (0, "")
+    assert "make repro" in result.out
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_completion_script_can_be_printed_anywhere_and_has_all_commands(
     shell: str, tmp_path: Path, seqline
 ) -> None:
-    said = seqline(tmp_path, "completion", shell)
-    assert (said.status, said.err) == (0, "")
-    assert all(name in said.out for name in cli.COMMANDS)
+    result = seqline(tmp_path, "completion", shell)
+    assert (result.status, result.err) == (0, "")
+    assert all(name in result.out for name in cli.COMMANDS)
     if program := shutil.which(shell):
         script = tmp_path / "script"
-        script.write_text(said.out)
+        script.write_text(result.out)
         done = subprocess.run([program, "-n", str(script)], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -222,5 +222,5 @@ def test_status_and_champions_print_json(project, seqline, monkeypatch) -> None:
     status = json.loads(seqline(project, "status", "--json").out)
     assert status["healthy"] is True
     assert {"subject", "detail"} == status["report"][0].keys()
-    said = seqline(project, "champions", "--json", "--of", "data/raw")
-    assert (said.status, said.out) == (2, "")
+    result = seqline(project, "champions", "--json", "--of", "data/raw")
+    assert (result.status, result.out) == (2, "")

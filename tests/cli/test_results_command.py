@@ -13,7 +13,8 @@ import synthetic_runs
 import yaml
 from stage_runs import run_evaluate
 
-from pipeline.cli import next_steps, results, standings
+from pipeline.cli import next_steps, results
+from pipeline.cli.standings import load_standings
 
 TOP = Path(__file__).parents[2]
 TRANSLATORS = {
@@ -47,9 +48,9 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_best_next_and_baseline_are_shown_with_their_distance(evaluated: Path, seqline) -> None:
-    said = seqline(evaluated, "results")
-    assert (said.status, said.err) == (0, "")
-    lines = said.out.splitlines()
+    output = seqline(evaluated, "results")
+    assert (output.status, output.err) == (0, "")
+    lines = output.out.splitlines()
     at = lines.index("Translators on pairs (BLEU)")
     cells = [re.split(r" {2,}", line.strip()) for line in lines[at + 1 : at + 4]]
     assert [row[:2] for row in cells] == [
@@ -65,8 +66,8 @@ def test_best_next_and_baseline_are_shown_with_their_distance(evaluated: Path, s
 
 
 def test_values_for_scripts_are_those_of_the_metrics(evaluated: Path, seqline) -> None:
-    found = json.loads(seqline(evaluated, "results", "--json").out)
-    [translators] = [each for each in found if each["corpus"] == "pairs"]
+    standings = json.loads(seqline(evaluated, "results", "--json").out)
+    [translators] = [each for each in standings if each["corpus"] == "pairs"]
     for row in translators["rows"]:
         names = [name for name in TRANSLATORS if name.partition("-")[0] == row["setting"]]
         metrics = [
@@ -86,7 +87,7 @@ def test_values_for_scripts_are_those_of_the_metrics(evaluated: Path, seqline) -
 def test_lower_scores_lead_where_lower_is_better_and_one_seed_is_not_tested(
     evaluated: Path,
 ) -> None:
-    [models] = [each for each in standings.standings(evaluated) if each.corpus == "story"]
+    [models] = [each for each in load_standings(evaluated) if each.corpus == "story"]
     best, following = models.rows
     assert (best.name, following.name) == ("lstm", "rnn")
     assert following.lead is not None
@@ -100,8 +101,8 @@ def test_lower_scores_lead_where_lower_is_better_and_one_seed_is_not_tested(
 def test_the_default_dag_fits_on_one_screen(evaluated: Path, seqline) -> None:
     """Six tables of four lines, as the default DAG has, beside what the command prints here."""
     out = seqline(evaluated, "results").out.splitlines()
-    tables = len(standings.standings(evaluated))
-    others = len(out) - sum(1 + len(each.rows) for each in standings.standings(evaluated))
+    tables = len(load_standings(evaluated))
+    others = len(out) - sum(1 + len(each.rows) for each in load_standings(evaluated))
     assert tables == 2
     assert others + 6 * 4 <= 40
     assert max(map(len, out)) <= 100
@@ -110,8 +111,8 @@ def test_the_default_dag_fits_on_one_screen(evaluated: Path, seqline) -> None:
 def test_three_commands_to_try_have_the_project_s_own_names(
     evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = standings.standings(evaluated)
-    commands = [command for command, _ in next_steps.after_results(evaluated, found)]
+    standings = load_standings(evaluated)
+    commands = [command for command, _ in next_steps.after_results(evaluated, standings)]
     assert commands == [
         """seqline translate 'he'"'"'s calm .' --run transformer""",
         "dvc exp run -S settings.transformer.optim.learning_rate=0.001",
@@ -132,8 +133,8 @@ def test_folds_are_one_table_with_the_number_of_folds(tmp_path: Path) -> None:
     for setting, by_fold in nats.items():
         for fold in by_fold:
             run_evaluate(root, f"{setting}_{fold}-1", f"text_{fold}")
-    [standing] = standings.standings(root)
-    assert standing.values_are == "folds"
+    [standing] = load_standings(root)
+    assert [row["folds"] for row in standing.json()["rows"]] == [3, 3]
     assert [row.name for row in standing.rows] == ["lstm", "rnn"]
     assert all(len(row.values) == 3 for row in standing.rows)
 
@@ -143,15 +144,15 @@ def test_a_run_without_scores_is_refused_with_what_to_do(
 ) -> None:
     root = shutil.copytree(evaluated, tmp_path / "project")
     (root / "reports/metrics/ibm1.json").unlink()
-    said = seqline(root, "results")
-    assert (said.status, said.out) == (2, "")
-    assert "ibm1.json" in said.err
-    assert "dvc repro" in said.err
+    output = seqline(root, "results")
+    assert (output.status, output.out) == (2, "")
+    assert "ibm1.json" in output.err
+    assert "dvc repro" in output.err
 
 
 def test_comparing_two_settings_gives_values_for_scripts(evaluated: Path, seqline) -> None:
-    said = seqline(evaluated, "compare", "seq2seq", "transformer", "--json")
-    [pair] = json.loads(said.out)
+    output = seqline(evaluated, "compare", "seq2seq", "transformer", "--json")
+    [pair] = json.loads(output.out)
     assert [row["setting"] for row in pair["rows"]] == ["transformer", "seq2seq"]
     test = pair["rows"][1]["test"]
     assert {test["first"], test["second"]} == {"transformer", "seq2seq"}

@@ -29,7 +29,7 @@ COLOR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def on_terminal(columns: int, **environment: str) -> str:
-    """What the text looks like on a terminal of so many columns."""
+    """The text as it looks on a terminal of so many columns."""
     ours, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (40, columns))
     env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}

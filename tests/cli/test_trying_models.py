@@ -68,9 +68,9 @@ def test_capital_letters_change_nothing_on_a_lowercase_corpus(ask, trained: Path
 
 
 def test_words_that_the_run_does_not_know_are_named_once(ask) -> None:
-    said = ask("translate", "--run", "seq2seq", "The zyzzy qwert Zyzzy .")
-    assert said.status == 0
-    assert said.err == "seqline: seq2seq does not know: zyzzy, qwert\n"
+    result = ask("translate", "--run", "seq2seq", "The zyzzy qwert Zyzzy .")
+    assert result.status == 0
+    assert result.err == "seqline: seq2seq does not know: zyzzy, qwert\n"
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,15 @@ def test_words_that_the_run_does_not_know_are_named_once(ask) -> None:
     ],
 )
 def test_every_command_warns_about_unknown_words(command: str, run: str, text: str, ask) -> None:
-    said = ask(command, "--run", run, text)
-    assert (said.status, said.err) == (0, f"seqline: {run} does not know: zyzzy\n")
+    result = ask(command, "--run", run, text)
+    assert (result.status, result.err) == (0, f"seqline: {run} does not know: zyzzy\n")
 
 
 def test_unknown_words_of_many_lines_are_one_warning(ask) -> None:
     lines = ["the children .", "zyzzy", "", "qwert the zyzzy", "zyzzy"]
-    said = ask("translate", "--run", "seq2seq", stdin="\n".join(lines))
-    assert (said.status, said.out.count("\n")) == (0, 5)
-    assert said.err == "seqline: seq2seq does not know in 3 of 5 lines: zyzzy, qwert\n"
+    result = ask("translate", "--run", "seq2seq", stdin="\n".join(lines))
+    assert (result.status, result.out.count("\n")) == (0, 5)
+    assert result.err == "seqline: seq2seq does not know in 3 of 5 lines: zyzzy, qwert\n"
 
 
 def test_a_warning_names_ten_words_and_counts_the_others(capsys) -> None:
@@ -124,10 +124,10 @@ def test_a_file_standard_input_and_an_output_file_give_the_same_lines(ask, tmp_p
 def test_bad_lines_leave_the_others_in_the_output_file(ask, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"the ___ .\nno gap\ncaf\xe9 ___\n")
     where = ["--file", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
-    said = ask("fill", "--run", "bidirectional", *where)
+    result = ask("fill", "--run", "bidirectional", *where)
     line = f"seqline: {tmp_path}/in, line 2: text: got no gap; expected a text with one blank, "
-    assert (said.status, said.err.startswith(line)) == (2, True)
-    assert "Also failed: line 3." in said.err
+    assert (result.status, result.err.startswith(line)) == (2, True)
+    assert "Also failed: line 3." in result.err
     assert [bool(line) for line in (tmp_path / "out").read_text().split("\n")] == [
         True,
         False,
@@ -147,15 +147,15 @@ def test_bad_lines_leave_the_others_in_the_output_file(ask, tmp_path: Path) -> N
     ],
 )
 def test_files_that_cannot_be_used_are_refused_in_one_line(words, line: str, ask) -> None:
-    said = ask("translate", "--run", "seq2seq", *words)
-    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert said.err.startswith(f"seqline: {line}"), said.err
+    result = ask("translate", "--run", "seq2seq", *words)
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith(f"seqline: {line}"), result.err
 
 
 def test_json_has_an_object_per_line_with_its_outputs_words_and_error(ask) -> None:
     plain = ask("translate", "--run", "seq2seq", stdin=f"{SENTENCE}\n\nthe zyzzy .\n")
-    said = ask("translate", "--run", "seq2seq", "--json", stdin=f"{SENTENCE}\n\nthe zyzzy .\n")
-    records = [json.loads(line) for line in said.out.splitlines()]
+    result = ask("translate", "--run", "seq2seq", "--json", stdin=f"{SENTENCE}\n\nthe zyzzy .\n")
+    records = [json.loads(line) for line in result.out.splitlines()]
     assert [record["line"] for record in records] == [1, 2, 3]
     assert [record["input"] for record in records] == [SENTENCE, "", "the zyzzy ."]
     assert [record["outputs"][0]["text"] for record in records] == plain.out.split("\n")[:-1]
@@ -168,8 +168,8 @@ def test_json_has_an_object_per_line_with_its_outputs_words_and_error(ask) -> No
 def test_n_best_is_that_of_moses(ask) -> None:
     lines = f"{SENTENCE}\n\nthe house .\n"
     best = ask("translate", "--run", "seq2seq", stdin=lines).out.splitlines()
-    said = ask("translate", "--run", "seq2seq", "--n-best", "3", stdin=lines)
-    rows = [line.split(" ||| ") for line in said.out.splitlines()]
+    result = ask("translate", "--run", "seq2seq", "--n-best", "3", stdin=lines)
+    rows = [line.split(" ||| ") for line in result.out.splitlines()]
     assert [row[0] for row in rows] == ["0", "0", "0", "1", "2", "2", "2"]
     assert [rows[number][1] for number in (0, 3, 4)] == best
     assert all(re.fullmatch(r"log_prob= -?\d+\.\d{4}", row[2]) for row in rows)
@@ -183,9 +183,9 @@ def test_n_best_is_that_of_moses(ask) -> None:
 
 def test_piped_translations_have_the_bleu_of_the_evaluate_stage(ask, trained: Path) -> None:
     raw = trained / "data/raw/toy_en_fr"
-    said = ask("translate", "--run", "attention", stdin=(raw / "test.en").read_text())
+    result = ask("translate", "--run", "attention", stdin=(raw / "test.en").read_text())
     command = [sys.executable, "-m", "sacrebleu", str(raw / "test.fr"), "--score-only", "-w", "4"]
-    done = subprocess.run(command, input=said.out, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, input=result.out, capture_output=True, text=True, check=True)
     metrics = json.loads((trained / "reports/metrics/attention.json").read_text())
     assert float(done.stdout) == pytest.approx(metrics["test"]["bleu"]["score"], abs=1e-3)
 
@@ -205,9 +205,9 @@ def test_the_best_run_on_validation_data_answers_where_none_is_named(ask, traine
         for run in ("seq2seq", "attention")
     }
     best = min(scores, key=lambda run: scores[run]["perplexity"]["score"])
-    said = ask("translate", SENTENCE)
-    assert said.out == ask("translate", "--run", best, SENTENCE).out
-    assert said.err == (
+    result = ask("translate", SENTENCE)
+    assert result.out == ask("translate", "--run", best, SENTENCE).out
+    assert result.err == (
         f"seqline: answers by {best}, the best of translation-toy_en_fr on validation data; there "
         "is no champion yet\n"
     )
@@ -215,19 +215,19 @@ def test_the_best_run_on_validation_data_answers_where_none_is_named(ask, traine
 
 
 def test_several_corpora_that_fit_are_listed(ask) -> None:
-    said = ask("fill", GAP)
-    assert (said.status, said.out) == (2, "")
-    assert said.err == (
+    result = ask("fill", GAP)
+    assert (result.status, result.out) == (2, "")
+    assert result.err == (
         "seqline: --run: got none; expected one of bidirectional (fill_blank-toy_story), bert "
         "(masked_language_model-toy_story), as several corpora fit.\n"
     )
 
 
 def test_a_project_without_trained_runs_says_what_to_do(project: Path, seqline) -> None:
-    said = seqline(project, "translate", "a")
-    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert said.err.startswith("seqline: --run: got none; expected a trained run that `seqline ")
-    assert "Run `make repro`" in said.err
+    result = seqline(project, "translate", "a")
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith("seqline: --run: got none; expected a trained run that `seqline ")
+    assert "Run `make repro`" in result.err
 
 
 @pytest.mark.parametrize(
@@ -242,9 +242,9 @@ def test_a_project_without_trained_runs_says_what_to_do(project: Path, seqline) 
     ],
 )
 def test_a_run_of_another_task_is_refused(words: list[str], expected: str, ask) -> None:
-    said = ask(*words)
-    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert expected in said.err
+    result = ask(*words)
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert expected in result.err
 
 
 # --- blanks and word vectors
@@ -252,8 +252,8 @@ def test_a_run_of_another_task_is_refused(words: list[str], expected: str, ask) 
 
 @pytest.mark.parametrize("run", ["bidirectional", "bert"])
 def test_a_blank_gets_the_likeliest_of_all_words(run: str, ask, trained: Path) -> None:
-    said = ask("fill", "--run", run, "--n-best", "1000", "--json", GAP)
-    [output] = json.loads(said.out)["outputs"]
+    result = ask("fill", "--run", run, "--n-best", "1000", "--json", GAP)
+    [output] = json.loads(result.out)["outputs"]
     [blank] = output["blanks"]
     probabilities = [word["probability"] for word in blank]
     assert probabilities == sorted(probabilities, reverse=True)
@@ -268,8 +268,8 @@ def test_a_blank_gets_the_likeliest_of_all_words(run: str, ask, trained: Path) -
 
 
 def test_several_blanks_are_filled_in_order(ask) -> None:
-    said = ask("fill", "--run", "bert", "--n-best", "2", "the ___ sees the ___ .")
-    assert [len(blank.split(", ")) for blank in said.out.split("; ")] == [2, 2]
+    result = ask("fill", "--run", "bert", "--n-best", "2", "the ___ sees the ___ .")
+    assert [len(blank.split(", ")) for blank in result.out.split("; ")] == [2, 2]
     refused = ask("fill", "--run", "bidirectional", "the ___ sees the ___ .")
     assert (refused.status, "a text with one blank" in refused.err) == (2, True)
 
@@ -287,8 +287,8 @@ def test_neighbours_are_the_words_of_largest_cosine(ask, unit_vectors) -> None:
     words, unit_VD = unit_vectors
     cosine_V = unit_VD @ unit_VD[words.index("she")]
     best = sorted(range(len(words)), key=lambda i: -cosine_V[i])[1:4]
-    said = ask("neighbours", "She", "--run", "skip_gram", "--count", "3")
-    assert said.out == ", ".join(f"{words[i]} {cosine_V[i]:.4f}" for i in best) + "\n"
+    result = ask("neighbours", "She", "--run", "skip_gram", "--count", "3")
+    assert result.out == ", ".join(f"{words[i]} {cosine_V[i]:.4f}" for i in best) + "\n"
     rows = json.loads(ask("neighbours", "she", "--json").out)["outputs"]
     assert [row["word"] for row in rows[:3]] == [words[i] for i in best]
     assert len(rows) == 10
@@ -302,8 +302,8 @@ def test_analogies_are_solved_as_the_benchmark_solves_them(ask, unit_vectors) ->
     for question, word in zip(questions, expected, strict=True):
         assert ask("analogy", *question).out.split()[0] == word
     lines = "\n".join(" ".join(question) for question in questions)
-    said = ask("analogy", "--run", "skip_gram", stdin=lines)
-    assert [line.split()[0] for line in said.out.splitlines()] == expected
+    result = ask("analogy", "--run", "skip_gram", stdin=lines)
+    assert [line.split()[0] for line in result.out.splitlines()] == expected
 
 
 @pytest.mark.parametrize(
@@ -316,9 +316,9 @@ def test_analogies_are_solved_as_the_benchmark_solves_them(ask, unit_vectors) ->
     ],
 )
 def test_words_without_vectors_are_refused(words: list[str], line: str, ask) -> None:
-    said = ask(*words, "--run", "skip_gram")
-    assert (said.status, said.err.count("\n")) == (2, 1)
-    assert said.err.startswith(f"seqline: {line}")
+    result = ask(*words, "--run", "skip_gram")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert result.err.startswith(f"seqline: {line}")
 
 
 # --- what is trained
@@ -360,7 +360,7 @@ def test_a_terminal_gets_a_prompt_with_a_history(trained: Path) -> None:
     )
 
     def session(keys: list[bytes]) -> str:
-        """What a terminal shows; each entry of `keys` is typed at the next prompt."""
+        """The output of a terminal; each entry of `keys` is typed at the next prompt."""
         ours, theirs = pty.openpty()
         with subprocess.Popen(
             [sys.executable, "-c", program],

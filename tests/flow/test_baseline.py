@@ -47,7 +47,7 @@ def test_no_note_without_other_results(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said", "added"),
+    ("changed", "difference", "added"),
     [
         (["reports/summary.json"], "1 output differs", "reports"),
         (["reports/charts/new.csv"], "1 output differs", "reports"),
@@ -57,13 +57,13 @@ def test_no_note_without_other_results(root: Path) -> None:
     ],
 )
 def test_the_command_of_the_note_makes_the_results_the_baseline(
-    changed: list[str], said: str, added: str, root: Path
+    changed: list[str], difference: str, added: str, root: Path
 ) -> None:
     for name in changed:
         with (root / name).open("a") as file:
             file.write("# other\n")
     line, command = baseline.note(root).splitlines()
-    assert line.startswith(f"{said} from the last commit")
+    assert line.startswith(f"{difference} from the last commit")
     assert command.partition(": ")[2] == f"git add {added} && git commit -m Baseline"
     small.git(root, "add", *added.split())
     small.git(root, "commit", "-q", "-m", "Baseline")

@@ -261,7 +261,7 @@ def contest(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], challen
     }
     for name, value in found.items():
         monkeypatch.setattr(registry, name, lambda *_, value=value, **__: value)
-    monkeypatch.setattr(challenge, "_best_run", lambda *_: "transformer")
+    monkeypatch.setattr(challenge.select, "best_run", lambda *_: "transformer")
     monkeypatch.setattr(challenge, "_restore", lambda *_: None)
     monkeypatch.setattr(challenge, "_attach", lambda *_: None)
 

@@ -86,8 +86,8 @@ def test_the_lock_is_dvc_repro_s_and_a_second_run_starts_nothing(
         first_line, *over, summary = done.stdout.splitlines()
         assert first_line.startswith("12 stages to run")
         ended = r"\[(\d+)/12\] \S+: done in [\d.]+ s(?:; about [\dsminh ]+ left)?"
-        told = [re.fullmatch(ended, line) for line in over]
-        assert [found and found[1] for found in told] == [str(n) for n in range(1, 13)], over
+        matches = [re.fullmatch(ended, line) for line in over]
+        assert [match and match[1] for match in matches] == [str(n) for n in range(1, 13)], over
         assert re.fullmatch(r"12 stages in [\d.]+ s: 12 run", summary)
         assert like(fresh_project) == wanted
         first = (fresh_project / "dvc.lock").read_bytes()

@@ -32,8 +32,8 @@ def plans(draw: st.DrawFn) -> tuple[Plan, dict[str, float]]:
 def critical_path(plan: Plan, seconds: dict[str, float]) -> float:
     ends: dict[str, float] = {}
     for name, needs in plan.needs.items():
-        own = 0.0 if name in plan.fresh else seconds[name]
-        ends[name] = max((ends[need] for need in needs), default=0.0) + own
+        duration = 0.0 if name in plan.fresh else seconds[name]
+        ends[name] = max((ends[need] for need in needs), default=0.0) + duration
     return max(ends.values())
 
 

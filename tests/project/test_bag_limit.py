@@ -28,14 +28,14 @@ def test_probabilities_are_the_shares_of_samples(hypothesis: Scene, label: str) 
     assert expected.sum() == pytest.approx(1)
     random = Random(3)
     counts = Counter(index(premise_of(hypothesis, label, random)) for _ in range(SAMPLES))
-    found = np.zeros_like(expected)
+    shares = np.zeros_like(expected)
     for place, count in counts.items():
-        found[place] = count / SAMPLES
-    assert not found[expected == 0].any()
-    assert np.abs(found - expected).max() < TOLERANCE
-    for slot in range(found.ndim):
-        others = tuple(axis for axis in range(found.ndim) if axis != slot)
-        assert np.abs((found - expected).sum(others)).max() < TOLERANCE
+        shares[place] = count / SAMPLES
+    assert not shares[expected == 0].any()
+    assert np.abs(shares - expected).max() < TOLERANCE
+    for slot in range(shares.ndim):
+        other_axes = tuple(axis for axis in range(shares.ndim) if axis != slot)
+        assert np.abs((shares - expected).sum(other_axes)).max() < TOLERANCE
 
 
 def test_hypotheses_are_those_that_are_drawn() -> None:

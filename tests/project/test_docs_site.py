@@ -33,15 +33,15 @@ class Layer:
 def test_references_have_number_line_and_the_definition_they_stand_in(tmp_path: Path) -> None:
     file = tmp_path / "layer.py"
     file.write_text(MODULE)
-    found = references.find(tmp_path, file)
-    assert [(r.kind, references.text_of(r.number), r.line, r.name, r.owner) for r in found] == [
+    in_module = references.find(tmp_path, file)
+    assert [(r.kind, references.text_of(r.number), r.line, r.name, r.owner) for r in in_module] == [
         ("section", "11.3", 1, "layer", ""),
         ("section", "11.4", 1, "layer", ""),
         ("section", "11.5", 1, "layer", ""),
         ("section", "11.7", 6, "Layer", "Layer"),
         ("equation", "11.3.6", 11, "forward", "Layer"),
     ]
-    assert found[0].says == "Attention"
+    assert in_module[0].says == "Attention"
 
 
 def test_a_family_reaches_the_definitions_that_it_uses_and_no_others() -> None:

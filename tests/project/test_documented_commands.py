@@ -37,12 +37,12 @@ def commands(text: str) -> Iterator[str]:
 
 
 def documented(program: str) -> list[tuple[str, str]]:
-    found = []
+    pairs = []
     for document in DOCUMENTS:
         for command in commands(document.read_text(encoding="utf-8")):
             if command.startswith(program + " ") and "$(" not in command:
-                found.append((document.name, command))
-    return sorted(set(found))
+                pairs.append((document.name, command))
+    return sorted(set(pairs))
 
 
 @pytest.mark.parametrize(("document", "command"), documented("seqline"))
@@ -51,7 +51,7 @@ def test_a_seqline_command_can_be_parsed(document: str, command: str) -> None:
 
 
 def refusal(parse: Callable[[list[str]], object], command: str) -> str:
-    """Why a parser refuses the command's arguments; "" if it does not."""
+    """The parser's reason to refuse the command's arguments; "" if it takes them."""
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):

@@ -36,7 +36,7 @@ def translator(root: Path) -> seqline.Model:
 
 
 def samples(root: Path, run: str) -> list[dict[str, Any]]:
-    """What the predict stage answered to its corpus's samples."""
+    """The predict stage's outputs for the corpus's samples."""
     file = root / f"data/predictions/{run}/samples.parquet"
     rows: list[dict[str, Any]] = tables.read(file, tables.SAMPLES).to_pylist()
     return rows
@@ -103,9 +103,9 @@ def test_blanks_labels_and_texts_are_those_of_the_predict_stage(root: Path) -> N
 
 def test_a_seed_changes_the_text_that_a_search_samples(root: Path) -> None:
     model = seqline.load("lstm", root)
-    [first], [again], [other] = (model.generate(["the"], seed=seed) for seed in (1, 1, 2))
+    [first], [repeated], [different] = (model.generate(["the"], seed=seed) for seed in (1, 1, 2))
     assert first.startswith("the")
-    assert first == again != other
+    assert first == repeated != different
 
 
 def test_neighbours_are_by_the_cosine_of_the_vectors(root: Path) -> None:
@@ -115,10 +115,10 @@ def test_neighbours_are_by_the_cosine_of_the_vectors(root: Path) -> None:
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     word = table.index[7]
     expected = sorted(zip(unit @ unit[7], table.index, strict=True), key=lambda pair: -pair[0])
-    [found] = model.neighbours([word], n=4)
+    [neighbours] = model.neighbours([word], n=4)
     near = [(cosine, name) for cosine, name in expected if name != word][:4]
-    assert [item.word for item in found] == [name for _, name in near]
-    assert [item.cosine for item in found] == pytest.approx([cosine for cosine, _ in near])
+    assert [item.word for item in neighbours] == [name for _, name in near]
+    assert [item.cosine for item in neighbours] == pytest.approx([cosine for cosine, _ in near])
     with pytest.raises(seqline.UserError, match=r"^word: got zebras; expected one word of"):
         model.neighbours([word, "zebras"])
 

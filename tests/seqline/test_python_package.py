@@ -158,6 +158,17 @@ def test_run_that_is_not_evaluated_has_no_score(scored: Path, tmp_path: Path) ->
     assert "lstm" not in set(seqline.metrics(root).run)
 
 
+def test_substitute_score_that_ranks_has_its_own_name(scored: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(scored, tmp_path / "project")
+    file = root / "reports/metrics/transformer-1.json"
+    content = json.loads(file.read_text()) | {"ranked_by": "chrf"}
+    file.write_text(json.dumps(content))
+    frame = seqline.runs(root)
+    row = frame.loc["transformer-1"]
+    assert (row.metric, row.score) == ("chrF", content["test"]["chrf"]["score"])
+    assert frame.loc["transformer-2"].metric == "BLEU"
+
+
 def test_metrics_have_a_row_for_each_number_of_each_split(scored: Path) -> None:
     frame = seqline.metrics(scored).set_index(["run", "split", "metric"])
     content = json.loads((scored / "reports/metrics/lstm.json").read_text())
@@ -242,7 +253,7 @@ def test_pairs_and_files_become_the_texts_of_their_classifiers() -> None:
         block=block,
         command="classify",
         ranks_labels=False,
-        open_classifier=lambda: classify,
+        open=lambda: classify,
         warn_of_unknown_words=lambda texts, frames: None,
     )
     model = seqline.Model(cast(trained.Run, run))
@@ -252,3 +263,24 @@ def test_pairs_and_files_become_the_texts_of_their_classifiers() -> None:
     assert received == ["a dog runs\tan animal moves", "folder/a.png"]
     with pytest.raises(TypeError, match=r"^texts: got one text, PosixPath\('a\.png'\); expected"):
         model.classify(Path("a.png"))  # type: ignore[arg-type]
+
+
+def test_ranking_is_loaded_once() -> None:
+    loaded: list[str] = []
+
+    def open_ranking() -> Any:
+        loaded.append("ranking")
+        return lambda texts: [[Prediction("yes", 0.0, 0.0)] for _ in texts]
+
+    run = SimpleNamespace(
+        name="x-1",
+        block=SimpleNamespace(setting="x", family="x", task="x", corpus="x", seed=1),
+        command="classify",
+        ranks_labels=True,
+        open=lambda: None,
+        open_ranking=open_ranking,
+        warn_of_unknown_words=lambda texts, frames: None,
+    )
+    model = seqline.Model(cast(trained.Run, run))
+    assert model.rank(["a"]) == model.rank(["b"]) == [[seqline.Label("yes", 1.0)]]
+    assert loaded == ["ranking"]

@@ -22,8 +22,7 @@ from pipeline.cli import demo as command
 from pipeline.contracts import BOS, EOS
 from pipeline.core.errors import UserError
 from pipeline.core.request_text import LONGEST_TEXT
-from pipeline.inference import Session
-from pipeline.predictor import explain
+from pipeline.predictor import explain, open_session
 from pipeline.serving import demo, demo_answers, http_server
 
 SENTENCE = "the children see the old house ."
@@ -73,16 +72,14 @@ def ask(port: int, text: Any, **params: Any) -> tuple[int, Any]:
 
 
 def test_every_command_with_trained_runs_has_a_panel(panels: dict[str, demo.Panel]) -> None:
-    assert {name: [run.setting for run in panel.runs] for name, panel in panels.items()} == {
-        "translate:toy_en_fr": [run.setting for run in panels["translate:toy_en_fr"].runs],
-        "generate:toy_story": ["rnn"],
-        "fill:toy_story": ["bidirectional", "bert"],
-        "classify:toy_reviews": ["mlp"],
-        "neighbours:toy_story": ["skip_gram"],
+    assert {name: {run.setting for run in panel.runs} for name, panel in panels.items()} == {
+        "translate:toy_en_fr": {"seq2seq", "attention"},
+        "generate:toy_story": {"rnn"},
+        "fill:toy_story": {"bidirectional", "bert"},
+        "classify:toy_reviews": {"mlp"},
+        "neighbours:toy_story": {"skip_gram"},
     }
-    translators = panels["translate:toy_en_fr"].runs
-    assert {run.setting for run in translators} == {"seq2seq", "attention"}
-    scores = [float(run.score.split()[1]) for run in translators]
+    scores = [float(run.score.split()[1]) for run in panels["translate:toy_en_fr"].runs]
     assert scores == sorted(scores, reverse=True)
 
 
@@ -97,9 +94,9 @@ def test_what_is_not_trained_is_not_offered(trained: Path, panels: dict[str, dem
 
 
 def test_a_project_without_trained_runs_is_refused_in_one_line(project: Path, seqline) -> None:
-    said = seqline(project, "demo")
-    assert (said.status, said.out) == (2, "")
-    assert said.err == (
+    result = seqline(project, "demo")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == (
         "seqline: demo: got none; expected a trained run that the page can ask, and there is "
         "none. Run `make repro`, or `dvc repro`.\n"
     )
@@ -112,8 +109,8 @@ def test_a_project_without_trained_runs_is_refused_in_one_line(project: Path, se
 def test_probabilities_of_words_are_those_of_teacher_forcing(
     run: str, panels: dict[str, demo.Panel]
 ) -> None:
-    found = {run.setting: run for panel in panels.values() for run in panel.runs}[run].files
-    session = Session.open(found.model, found.vocab, found.search, found.device)
+    files = {run.setting: run for panel in panels.values() for run in panel.runs}[run].files
+    session = open_session(files)
     answer = explain(session, SENTENCE)
     assert answer.tokens
     assert len(answer.tokens) == len(answer.probabilities)
@@ -162,12 +159,12 @@ def test_the_mean_of_heads_is_the_first_map() -> None:
 
 
 def test_another_seed_gives_another_continuation(port: int) -> None:
-    found = [
+    continuations = [
         ask(port, "once upon a time", panel="generate:toy_story", seed=seed)[1][0]["text"]
         for seed in (0, 0, 1, 2, 3)
     ]
-    assert found[0] == found[1]
-    assert len(set(found)) > 1
+    assert continuations[0] == continuations[1]
+    assert len(set(continuations)) > 1
 
 
 def test_labels_have_probabilities_that_sum_to_one(port: int) -> None:
@@ -241,9 +238,9 @@ def test_the_longest_text_is_answered_without_a_map_of_it(port: int) -> None:
     text = ("the " * LONGEST_TEXT)[:LONGEST_TEXT]
     status, rows = ask(port, text, panel="translate:toy_en_fr")
     assert status == 200
-    found = {row["setting"]: row for row in rows}["attention"]
-    assert found["attention"]["maps"] == []
-    assert found["tokens"]
+    row = {row["setting"]: row for row in rows}["attention"]
+    assert row["attention"]["maps"] == []
+    assert row["tokens"]
 
 
 def test_markup_comes_back_as_text(port: int) -> None:
@@ -290,9 +287,9 @@ def test_fifty_users_at_a_time_all_get_their_own_answers(port: int) -> None:
         return ask(port, text, panel="classify:toy_reviews")
 
     with ThreadPoolExecutor(USERS) as users:
-        found = list(users.map(user, texts))
-    assert [status for status, _ in found] == [200] * USERS
-    assert found == [expected[text] for text in texts]
+        answers = list(users.map(user, texts))
+    assert [status for status, _ in answers] == [200] * USERS
+    assert answers == [expected[text] for text in texts]
 
 
 def test_users_beyond_the_queue_are_told_to_try_again(
@@ -311,17 +308,17 @@ def test_users_beyond_the_queue_are_told_to_try_again(
         running(lambda port: demo.app(list(panels.values()), port)) as port,
         ThreadPoolExecutor(USERS) as users,
     ):
-        asked = [users.submit(ask, port, "a") for _ in range(USERS)]
+        requests = [users.submit(ask, port, "a") for _ in range(USERS)]
         for _ in range(demo.CONCURRENT):
             begun.acquire()
         refused = USERS - demo.CONCURRENT - 2
-        while sum(one.done() for one in asked) < refused:
+        while sum(request.done() for request in requests) < refused:
             time.sleep(0.01)
         free.set()
-        results = [one.result() for one in asked]
+        results = [request.result() for request in requests]
     message = "request: got too many at a time; try again later."
     assert sorted(status for status, _ in results) == [200] * (USERS - refused) + [503] * refused
-    assert {found for status, found in results if status == 503} == {message}
+    assert {answer for status, answer in results if status == 503} == {message}
 
 
 def test_a_busy_port_is_refused(panels: dict[str, demo.Panel]) -> None:

@@ -312,16 +312,16 @@ def test_best_version_is_served_until_there_is_a_champion(
     text = "THE ."
     want = seqline(project, "classify", text, "--run", "mlp").out
     with serving([sys.executable, "-c", program, "--port"], project) as address:
-        status, found = post(address, {"inputs": [text]})
-        assert (status, found["predictions"][0]["label"]) == (200, want.split()[1])
-    said = seqline(project, "classify", text, "--run", "@champion")
-    assert (said.status, "expected one that it has, and it has none" in said.err) == (2, True)
+        status, response = post(address, {"inputs": [text]})
+        assert (status, response["predictions"][0]["label"]) == (200, want.split()[1])
+    result = seqline(project, "classify", text, "--run", "@champion")
+    assert (result.status, "expected one that it has, and it has none" in result.err) == (2, True)
 
     version = registry.version_of_run(project, "mlp")
     registry.promote(project, version, {"by": "hand"})
-    said = seqline(project, "classify", text)
-    assert (said.status, said.out) == (0, want)
-    assert said.err == (
+    result = seqline(project, "classify", text)
+    assert (result.status, result.out) == (0, want)
+    assert result.err == (
         f"seqline: answers by mlp, the champion of {name} (version {version.version})\n"
     )
     for champion in ("@champion", f"{name}@champion"):

@@ -33,8 +33,8 @@ def test_an_experiment_has_views_whose_columns_and_groups_exist(project: Path) -
     state = json.loads(views[pages.CURVES]["state"])
     [group] = state["groupBy"]["groupByKeys"]
     assert run.data.tags[group["groupByData"]] == "lstm"
-    shown = client.search_runs([experiment.experiment_id], state["searchFilter"])
-    assert [run.info.run_id for run in shown] == [run.info.run_id]
+    matching = client.search_runs([experiment.experiment_id], state["searchFilter"])
+    assert [run.info.run_id for run in matching] == [run.info.run_id]
     assert experiment.tags["mlflow.experiment.primaryMetric.name"] == "score"
     assert experiment.tags["mlflow.experiment.primaryMetric.greaterIsBetter"] == "False"
 

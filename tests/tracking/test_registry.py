@@ -546,7 +546,7 @@ def settled(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
             verdict = f"{run} is {'promoted' if promote else 'not promoted'}"
             return SimpleNamespace(promote=promote, verdict=verdict, p=0.01, markdown=str, json=str)
 
-        monkeypatch.setattr(challenge, "_best_run", lambda *_: run)
+        monkeypatch.setattr(challenge.select, "best_run", lambda *_: run)
         monkeypatch.setattr(challenge, "_decide", held)
         return challenge.evaluate(project.root, STORY, [run])
 

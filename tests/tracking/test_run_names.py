@@ -97,8 +97,8 @@ def test_short_names_are_ends_that_no_other_key_has(keys: set[str]) -> None:
     assert len(set(names.values())) == len(keys)
     for key, name in names.items():
         assert f".{key}".endswith(f".{name}")
-        matching = [candidate for candidate in keys if f".{candidate}".endswith(f".{name}")]
-        assert name == key or matching == [key]
+        keys_with_name = [item for item in keys if f".{item}".endswith(f".{name}")]
+        assert name == key or keys_with_name == [key]
 
 
 def test_what_does_not_fit_is_counted() -> None:

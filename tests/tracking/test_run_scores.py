@@ -31,8 +31,10 @@ def test_the_score_is_the_one_that_ranks(
     if ranked_by:
         metrics["ranked_by"] = ranked_by
     scoring = run_scores.scoring_of("translation", {"text": {"lowercase": lowercase}})
+    assert scoring is not None
     main = run_scores.main_key(metrics, scoring)
     assert main == expected
+    assert run_scores.main_title(main, scoring) == ("chrF" if ranked_by else scoring.main_title)
     logged = run_scores.metrics_of(metrics, main)
     assert logged["score"] == logged[f"test/{expected}"] == metrics["test"][expected]["score"]
     assert logged["valid_score"] == metrics["valid"][expected]["score"]

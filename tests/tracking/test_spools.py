@@ -31,7 +31,7 @@ from pipeline.tracking import follower, live_log, mlflow_store, run_lock, spools
 
 __all__ = ["empty_store", "project"]  # fixtures
 KEY = ("lstm", digest_of("lstm"))
-BLOCK = run_block()
+BLOCK = run_block("lstm")
 
 
 class Clock:
@@ -220,7 +220,7 @@ def test_a_follower_sends_what_others_left(project: Path, clock: Clock) -> None:
     with spools.path_of(project, ("a-1", digest_of("a-1"))).open("rb") as lines:
         watch = watch_of(project, lines)
         assert follower.follow(lines, project, Path(lines.name), watch)
-        follower.send_others(project, watch)
+        follower.send_all_pending(project, watch)
     assert spools.pending(project) == []
     client = mlflow_store.connect(project)
     assert sorted(run.info.run_name for run in all_runs(client)) == ["a-1", "a-2", "a-3"]
@@ -234,9 +234,9 @@ def test_one_follower_stays_and_the_others_do_not_wait(project: Path, clock: Clo
         first._grace = second._grace = -1.0  # the grace period is over
         assert not first.late()
         assert second.late()
-        follower.send_others(project, second)
+        follower.send_all_pending(project, second)
         assert len(spools.pending(project)) == 1
-        follower.send_others(project, first)
+        follower.send_all_pending(project, first)
         assert spools.pending(project) == []
 
 
@@ -311,4 +311,4 @@ def test_a_follower_that_stays_waits_for_those_that_are_at_work(
         spools.path_of(project, KEY).open("rb") as lines,
         pytest.raises(Waiting),
     ):
-        follower.send_others(project, watch_of(project, lines))
+        follower.send_all_pending(project, watch_of(project, lines))

@@ -1,4 +1,4 @@
-"""Names of runs on the command line: a setting stands for its first run."""
+"""Names of runs from users: a setting stands for its first run."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,16 @@ from pipeline.core import config
 from pipeline.core.errors import refuse
 
 
+def blocks(root: Path) -> dict[str, dict[str, Any]]:
+    """The section `runs` of params.yaml."""
+    runs: dict[str, dict[str, Any]] = config.section(root / "params.yaml", "runs")
+    return runs
+
+
 def first_run(root: Path, name: str) -> str | None:
     """The run called `name`, or the first run of the setting called `name`; None if there is
     neither."""
-    runs = _runs(root)
+    runs = blocks(root)
     if name in runs:
         return name
     return next((run for run, block in runs.items() if block.get("setting") == name), None)
@@ -18,7 +24,7 @@ def first_run(root: Path, name: str) -> str | None:
 
 def setting_names(root: Path) -> list[str]:
     """The settings that have runs, without those that a run is called like."""
-    runs = _runs(root)
+    runs = blocks(root)
     return [name for name in _settings(runs) if name not in runs]
 
 
@@ -27,15 +33,10 @@ def run_of(root: Path, name: str, where: str) -> str:
     run = first_run(root, name)
     if run is not None:
         return run
-    runs = _runs(root)
+    runs = blocks(root)
     settings = _settings(runs)
     todo = config.nearest(name, [*settings, *runs])
     raise refuse(where, name, "a setting or a run, one of " + ", ".join(settings), todo)
-
-
-def _runs(root: Path) -> dict[str, dict[str, Any]]:
-    runs: dict[str, dict[str, Any]] = config.section(root / "params.yaml", "runs")
-    return runs
 
 
 def _settings(runs: dict[str, dict[str, Any]]) -> list[str]:

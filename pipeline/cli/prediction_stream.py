@@ -1,53 +1,15 @@
-"""A trained run of params.yaml, and its answers to the user's own texts."""
+"""Predictions for the lines of an input, a batch at a time."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pipeline.cli.input_text import Line
-from pipeline.cli.run_names import run_of
-from pipeline.core import config, params
-from pipeline.core.errors import UserError, refuse
-from pipeline.dag import paths
-from pipeline.inference import BATCH, load_run
+from pipeline.core.errors import UserError
+from pipeline.inference import BATCH
 
 T = TypeVar("T")
 _NAMED = 10  # line numbers that a message names
-
-
-def run_folders(
-    root: Path, name: str, where: str = "--run"
-) -> tuple[Path, Path, dict[str, Any] | None]:
-    """The folders of the run's model and vocabulary, and its `search:`; UserError if the run is
-    unknown or not trained yet.
-
-    `where`: what gave the name, in messages."""
-    runs = config.section(root / "params.yaml", "runs")
-    name = run_of(root, name, where)
-    model, vocab = (
-        paths.option_path(root, "predict", name, runs[name], option)
-        for option in ("model", "vocab")
-    )
-    if not model.exists():
-        raise refuse(
-            f"{where} {name}",
-            f"no {model.relative_to(root)}",
-            "a trained run",
-            "Run `dvc repro`, or `dvc pull`.",
-        )
-    # params.yaml may have changed since the training.
-    search = params.run(root / "params.yaml", name).search
-    trained_corpus = load_run(model, search).corpus
-    corpus = runs[name]["corpus"]
-    if trained_corpus != corpus:
-        raise refuse(
-            f"{where} {name}",
-            f"a model of {trained_corpus}",
-            f"one of {corpus}, as params.yaml says",
-            "Run `dvc repro`.",
-        )
-    return model, vocab, search
 
 
 class PredictionStream(Generic[T]):
