@@ -16,12 +16,13 @@ PAGES = {
     "CODE_OF_CONDUCT.md": "code_of_conduct.md",
     "reports/comparison.md": "comparison.md",
 }
+NOTEBOOKS = {"docs/tour.ipynb": "notebook.md"}
 
 
 def page_of(path: str) -> str:
     """The page, relative to docs/, that shows a file of the repository."""
-    if path in PAGES:
-        return PAGES[path]
+    if shown := {**PAGES, **NOTEBOOKS}.get(path):
+        return shown
     return path.removeprefix("docs/") if path.startswith("docs/") else f"source/{path}.md"
 
 

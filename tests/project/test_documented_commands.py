@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import code_blocks
 import pytest
 import yaml
 
@@ -18,22 +19,16 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md"]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS.remove(ROOT / "docs/log.md")  # dated records of experiments, with the commands of then
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SHELL = {"", "sh", "bash", "console"}  # languages of a block
 # Words that stand for the reader's own.
 PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b(?!=)|\.\.\.|\$")
 
 
 def commands(text: str) -> Iterator[str]:
-    """The commands of the code blocks, without comments; continued lines are joined."""
-    for language, block in BLOCK.findall(text):
-        if language not in SHELL:
-            continue
-        joined = block.replace("\\\n", " ")
-        for line in joined.splitlines():
+    """The commands of the code blocks, without pipes and redirections."""
+    for block in code_blocks.blocks(text):
+        for line in block:
             for part in re.split(r"\s&&(?:\s|$)|\s\|\s|;\s", line):
-                command = re.sub(r"\s+#\s.*$", "", part.strip().removeprefix("$ "))
-                yield re.sub(r"\s[<>]\s?\S+", "", command)
+                yield re.sub(r"\s[<>]\s?\S+", "", part.strip())
 
 
 def documented(program: str) -> list[tuple[str, str]]:

@@ -1,0 +1,175 @@
+"""Renew the pictures of docs/tour.md: `python docs/generator/pictures.py`, after `make repro`, with
+a clean tree, inside the environment.
+
+It works in a clone, whose data come from this project's DVC cache. The commands of the tour run
+there: one experiment trains three seeds. Terminals become SVG, and pages become PNG with few
+colors. A picture that would show a folder, host or user of this machine is refused."""
+
+import getpass
+import io
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.support.ui import WebDriverWait
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "tests/helpers")]
+
+from chromium import chromium  # noqa: E402
+from generator import terminal  # noqa: E402
+
+PICTURES = ROOT / "docs/images/tour"
+LARGEST = 150_000  # bytes of a picture
+COLUMNS = 100
+SENTENCE = "where do the birds sing ?"
+CHANGE = "dvc exp run -S settings.transformer.model.heads=8"
+SHOW = "dvc exp show --only-changed --drop '.*/'"
+SECONDS = 120  # for a page to appear
+SERVER_SECONDS = 60
+
+
+def main() -> None:
+    """Write all pictures."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        root = clone(home)
+        environment = environment_of(home, root)
+        draw_terminals(root, environment)
+        with chromium(home) as browser:
+            draw_pages(browser, root, environment)
+
+
+def clone(home: Path) -> Path:
+    """Clone this project into ~/seqline of the folder `home`, with its data."""
+    root = home / "seqline"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
+    dvc = [sys.executable, "-m", "dvc"]
+    cache = str(ROOT / ".dvc/cache")
+    subprocess.run([*dvc, "cache", "dir", "--local", cache], cwd=root, check=True)
+    subprocess.run([*dvc, "checkout", "--quiet"], cwd=root, check=True)
+    (home / ".gitconfig").write_text("[user]\nname = reader\nemail = reader@example.org\n")
+    return root
+
+
+def environment_of(home: Path, root: Path) -> dict[str, str]:
+    """The variables of a reader whose home has nothing but the project."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    named = {"HOME": str(home), "LOGNAME": "reader", "USER": "reader", "PATH": path}
+    quiet = {"DVC_PAGER": "cat", "DVC_NO_ANALYTICS": "1", "TERM": "xterm-256color"}
+    return named | quiet | {"PYTHONPATH": str(root), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+
+
+def draw_terminals(root: Path, environment: dict[str, str]) -> None:
+    """The commands of the tour, in its order."""
+
+    def run(command: str, columns: int = COLUMNS) -> str:
+        print(f"$ {command}", flush=True)
+        return terminal.output(command, root, environment, columns)
+
+    def draw(name: str, screens: list[tuple[str, str]], columns: int = COLUMNS) -> None:
+        save(f"{name}.svg", terminal.picture(screens, columns).encode(), root)
+
+    results = "seqline results"
+    draw("results", [(results, run(results))])
+
+    ask = f"seqline translate {shlex.quote(SENTENCE)}".replace("'", '"')
+    look = f"{ask} --run attention --heatmap attention.png"
+    draw("translate", [(command, run(command)) for command in (ask, look)])
+    save("attention.png", (root / "attention.png").read_bytes(), root)
+
+    run(CHANGE)
+    run("seqline sync")
+    differences = "dvc metrics diff"
+    wide = 120
+    draw("experiment", [(command, run(command, wide)) for command in (differences, SHOW)], wide)
+    run("dvc plots diff HEAD workspace")
+
+
+def draw_pages(browser: webdriver.Chrome, root: Path, environment: dict[str, str]) -> None:
+    """The report, DVC's charts, MLflow's pages and the demo."""
+    browser.get((root / "reports/index.html").as_uri())
+    photograph(browser, "report.png", root, 1280, 900)
+
+    browser.get((root / "dvc_plots/index.html").as_uri())
+    WebDriverWait(browser, SECONDS).until(lambda page: page.find_elements("css selector", "svg, canvas"))
+    photograph(browser, "plots.png", root, 1280, 900)
+
+    with server("seqline ui --port 5999", 5999, root, environment) as address:
+        browser.get(address)
+        time.sleep(10)
+        photograph(browser, "mlflow_runs.png", root, 1280, 800)
+
+    with server("seqline demo --port 5998", 5998, root, environment) as address:
+        browser.get(address)
+        photograph(browser, "demo.png", root, 1280, 1000)
+
+
+@contextmanager
+def server(
+    command: str, port: int, root: Path, environment: dict[str, str]
+) -> Iterator[str]:
+    """Run a server until the end of the block; yield its address."""
+    process = subprocess.Popen(
+        shlex.split(command), cwd=root, env=environment, start_new_session=True
+    )
+    try:
+        for _ in range(10 * SERVER_SECONDS):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+
+
+def photograph(
+    browser: webdriver.Chrome, name: str, root: Path, width: int, height: int
+) -> None:
+    """Save what the browser shows on a screen of this size."""
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    time.sleep(1)  # charts draw themselves anew
+    refuse_private(name, browser.find_element("tag name", "body").text, root)
+    save(name, browser.get_screenshot_as_png(), root)
+
+
+def save(name: str, content: bytes, root: Path) -> None:
+    """Write a picture; a PNG with 128 colors. RuntimeError if it is large, or names this machine."""
+    if name.endswith(".png"):
+        image = Image.open(io.BytesIO(content)).convert("RGB").quantize(128)
+        smaller = io.BytesIO()
+        image.save(smaller, "PNG", optimize=True)
+        content = smaller.getvalue()
+    else:
+        content = content.replace(str(root).encode(), b"~/seqline")
+        refuse_private(name, content.decode(), root)
+    if len(content) > LARGEST:
+        raise RuntimeError(f"{name}: got {len(content)} bytes; expected at most {LARGEST}.")
+    (PICTURES / name).write_bytes(content)
+    print(f"{name}: {len(content)} bytes", flush=True)
+
+
+def refuse_private(name: str, text: str, root: Path) -> None:
+    """RuntimeError if the text names a folder, the host or the user of this machine."""
+    private = {str(root.parent), str(ROOT), socket.gethostname(), getpass.getuser()}
+    shown = sorted(word for word in private if word in text)
+    if shown:
+        raise RuntimeError(f"{name} shows {', '.join(shown)}.")
+
+
+if __name__ == "__main__":
+    main()

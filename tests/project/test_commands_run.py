@@ -1,0 +1,139 @@
+"""Commands of README, docs/tour.md and docs/commands.md, run in a small finished project.
+
+test_documented_commands.py parses all commands of all documents; these run, and end with 0."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import code_blocks
+import default_params
+import pytest
+import trained_project
+
+pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = ("seq2seq", "attention", "transformer", "lstm", "bidirectional", "skip_gram", "mlp")
+PROGRAMS = ("seqline", "dvc", "git")
+# Commands that do not run here, by their beginnings, and why.
+NOT_RUN = {
+    "git clone ADDRESS": "needs the address of the project",
+    "seqline add corpus FILE": "a placeholder",
+    "seqline run": "starts a Prefect server; tests/flow",
+    "seqline retrain": "starts a Prefect server; tests/flow",
+    "seqline schedule": "runs until Ctrl-C; tests/flow",
+    "seqline ui": "serves until Ctrl-C; tests/serving",
+    "seqline demo": "serves until Ctrl-C; tests/serving",
+    "seqline serve": "serves until Ctrl-C; tests/serving",
+    "seqline rollback": "needs an earlier champion; tests/promotion",
+    "seqline status": "reports a project without retrainings with status 1; tests/flow",
+    "seqline claims": "reads this project's own report; tests/project/test_claims.py",
+    "seqline doctor": "judges the installation; .ci/run",
+    "seqline check-model my_family": "needs the reader's file; tests/conformance",
+}
+
+
+def reason(command: str) -> str | None:
+    """Why the command is not run here; None if it is."""
+    return next((why for name, why in NOT_RUN.items() if command.startswith(name)), None)
+
+
+def sessions() -> dict[str, list[str]]:
+    """Commands that are run one after the other: those of a block of README, all of the tour, and
+    those that commands.md lists with `--json` or without arguments."""
+    found: dict[str, list[str]] = {"tour": []}
+    for block in code_blocks.blocks((ROOT / "docs/tour.md").read_text(encoding="utf-8")):
+        found["tour"] += block
+    for number, block in enumerate(
+        code_blocks.blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+    ):
+        found[f"README, block {number + 1}"] = block
+    text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    found["commands"] = re.findall(r"^\| `(seqline [\w-]+ --json)`", text, re.MULTILINE)
+    return {
+        name: commands
+        for name, block in found.items()
+        if (commands := [line for line in block if line.startswith(tuple(f"{p} " for p in PROGRAMS))])
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed project with a run of each setting that the documents name."""
+    content: dict[str, Any] = trained_project.small(SETTINGS)
+    content["runs"] = {
+        f"{setting}-1": block | {"setting": setting} for setting, block in content["runs"].items()
+    }
+    root = trained_project.build(tmp_path_factory.mktemp("finished") / "project", content)
+    (root / "reviews.csv").write_text(
+        "text,label\n" + "".join(f"word{i} good,{'yes' if i % 2 else 'no'}\n" for i in range(40))
+    )
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "-m", "Baseline")
+    return root
+
+
+def git(root: Path, *words: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    done = subprocess.run(
+        ["git", *identity, *words], cwd=root, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def shell(finished: Path, tmp_path: Path) -> Iterator[Any]:
+    """Run a command line in the project; what it changed is undone at the end."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, module in (("seqline", "from pipeline.cli import main; main()"),):
+        (programs / name).write_text(f"#!/bin/sh\nexec {sys.executable} -c '{module}' \"$@\"\n")
+        (programs / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(finished),
+        "SEQLINE_TRACKING": "off",
+        "DVC_NO_ANALYTICS": "1",
+        "HOME": str(tmp_path),
+    }
+    (tmp_path / ".gitconfig").write_text("[user]\nname = test\nemail = test@example.org\n")
+    start = git(finished, "rev-parse", "HEAD").strip()
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command],
+            cwd=finished,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    yield run
+    git(finished, "reset", "--quiet", "--hard", start)
+    git(finished, "clean", "--quiet", "-d", "--force")
+    run("dvc checkout --quiet")
+
+
+@pytest.mark.parametrize("session", sessions())
+def test_commands_of_a_session_end_with_0(session: str, finished: Path, shell: Any) -> None:
+    for command in sessions()[session]:
+        if reason(command) is not None:
+            continue
+        done = shell(command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        if command.startswith("seqline use"):  # another preset; the next commands ask this one
+            git(finished, "restore", "params.yaml")
+
+
+def test_every_reason_is_about_a_documented_command() -> None:
+    documented = [command for commands in sessions().values() for command in commands]
+    assert [name for name in NOT_RUN if not any(c.startswith(name) for c in documented)] == []
+    ran = [command for command in documented if reason(command) is None]
+    assert len(ran) > 25
