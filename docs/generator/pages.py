@@ -1,5 +1,6 @@
-"""Pages that MkDocs does not find in docs/: the root's documents, the source with an anchor for
-each line, a page for each family, and the table from the book's sections to files and runs.
+"""Pages that MkDocs does not find in docs/: the root's documents, the notebook, the source with an
+anchor for each line, a page for each family, and the table from the book's sections to files and
+runs.
 
 The plugin gen-files runs this file. Everything is derived from the code, docs/families.md and
 reports/comparison.md."""
@@ -12,6 +13,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import mkdocs_gen_files
+import nbformat
+from nbconvert import MarkdownExporter
 from pygments import formatters, highlight, lexers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -45,6 +48,16 @@ def root_documents() -> None:
         if document.startswith("reports/"):
             text = re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"*\1 (in reports/index.html)*", text)
         write(page, links.rewrite(text, document, page))
+
+
+def notebooks() -> None:
+    """The notebooks, without outputs, as they are in git."""
+    for document, page in links.NOTEBOOKS.items():
+        notebook = nbformat.read(ROOT / document, as_version=4)
+        text, _ = MarkdownExporter().from_notebook_node(notebook)
+        file = links.relative(document.removeprefix("docs/"), page)
+        text = links.rewrite(text, document, page)
+        write(page, f"{text}\n## The file\n\n[{Path(document).name}]({file})\n")
 
 
 def sources(linked: set[str]) -> None:
@@ -228,6 +241,7 @@ def main() -> None:
     """Write all generated pages."""
     rows = families()
     root_documents()
+    notebooks()
     family_pages(rows)
     section_table(rows)
     sources(links.linked_files())
