@@ -64,7 +64,7 @@ class Attention:
 
     `weights` is an array of H x T x S float32: for each head, a row for each output token and a
     column for each input token; each row sums to 1. `heads`, `target` and `source` are the names of
-    these three axes. The tokens end in <eos>. `text` is the translation."""
+    these three axes. The tokens end in `<eos>`. `text` is the translation."""
 
     text: str
     source: list[str]
@@ -231,7 +231,7 @@ class Model:
         return [row["value"] for row in predictor(texts, {"steps": steps})]
 
     def unknown_words(self, texts: Texts) -> list[list[str]]:
-        """The words of each text that the model's vocabulary lacks; it reads them as <unk>.
+        """The words of each text that the model's vocabulary lacks; it reads them as `<unk>`.
 
         The methods warn of them (UserWarning)."""
         return self._run.unknown_words(check_texts(texts, "texts"))
