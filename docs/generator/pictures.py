@@ -3,11 +3,12 @@ a clean tree, inside the environment.
 
 It works in a clone, whose data come from this project's DVC cache. The commands of the tour run
 there: one experiment trains three seeds. Terminals become SVG, and pages become PNG with few
-colors. A picture that would show a folder, host or user of this machine is refused."""
+colors. A picture that would show a folder or the host of this machine is refused; the
+user is called `reader`."""
 
-import getpass
 import io
 import os
+import re
 import shlex
 import signal
 import socket
@@ -44,17 +45,18 @@ def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        root = clone(home)
+        root = make_clone(home)
         environment = environment_of(home, root)
         draw_terminals(root, environment)
         with chromium(home) as browser:
             draw_pages(browser, root, environment)
 
 
-def clone(home: Path) -> Path:
+def make_clone(home: Path) -> Path:
     """Clone this project into ~/seqline of the folder `home`, with its data."""
     root = home / "seqline"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
+    clone = ["git", "-c", "advice.detachedHead=false", "clone", "--quiet", str(ROOT), str(root)]
+    subprocess.run(clone, check=True)
     dvc = [sys.executable, "-m", "dvc"]
     cache = str(ROOT / ".dvc/cache")
     subprocess.run([*dvc, "cache", "dir", "--local", cache], cwd=root, check=True)
@@ -103,7 +105,9 @@ def draw_pages(browser: webdriver.Chrome, root: Path, environment: dict[str, str
     photograph(browser, "report.png", root, 1280, 900)
 
     browser.get((root / "dvc_plots/index.html").as_uri())
-    WebDriverWait(browser, SECONDS).until(lambda page: page.find_elements("css selector", "svg, canvas"))
+    WebDriverWait(browser, SECONDS).until(
+        lambda page: page.find_elements("css selector", "svg, canvas")
+    )
     photograph(browser, "plots.png", root, 1280, 900)
 
     with server("seqline ui --port 5999", 5999, root, environment) as address:
@@ -117,9 +121,7 @@ def draw_pages(browser: webdriver.Chrome, root: Path, environment: dict[str, str
 
 
 @contextmanager
-def server(
-    command: str, port: int, root: Path, environment: dict[str, str]
-) -> Iterator[str]:
+def server(command: str, port: int, root: Path, environment: dict[str, str]) -> Iterator[str]:
     """Run a server until the end of the block; yield its address."""
     process = subprocess.Popen(
         shlex.split(command), cwd=root, env=environment, start_new_session=True
@@ -136,9 +138,7 @@ def server(
         process.wait()
 
 
-def photograph(
-    browser: webdriver.Chrome, name: str, root: Path, width: int, height: int
-) -> None:
+def photograph(browser: webdriver.Chrome, name: str, root: Path, width: int, height: int) -> None:
     """Save what the browser shows on a screen of this size."""
     screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
@@ -164,9 +164,9 @@ def save(name: str, content: bytes, root: Path) -> None:
 
 
 def refuse_private(name: str, text: str, root: Path) -> None:
-    """RuntimeError if the text names a folder, the host or the user of this machine."""
-    private = {str(root.parent), str(ROOT), socket.gethostname(), getpass.getuser()}
-    shown = sorted(word for word in private if word in text)
+    """RuntimeError if the text names a folder or the host of this machine."""
+    private = {str(root.parent), str(ROOT), str(Path.home()), socket.gethostname()}
+    shown = sorted(word for word in private if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text))
     if shown:
         raise RuntimeError(f"{name} shows {', '.join(shown)}.")
 

@@ -58,7 +58,11 @@ def sessions() -> dict[str, list[str]]:
     return {
         name: commands
         for name, block in found.items()
-        if (commands := [line for line in block if line.startswith(tuple(f"{p} " for p in PROGRAMS))])
+        if (
+            commands := [
+                line for line in block if line.startswith(tuple(f"{p} " for p in PROGRAMS))
+            ]
+        )
     }
 
 
