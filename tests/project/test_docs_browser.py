@@ -40,6 +40,8 @@ def test_axe_finds_no_fault_and_nothing_is_wider_than_the_screen(
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == NARROW}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     browser.get((site / f"{page}.html").as_uri())
+    browser.execute_script("localStorage.clear()")  # the theme of the page before
+    browser.refresh()
     shown = browser.execute_script("return document.body.dataset.mdColorScheme")
     assert shown == {"light": "default", "dark": "slate"}[theme]
     violations = Axe().run(browser)["violations"]
