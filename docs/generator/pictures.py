@@ -7,6 +7,7 @@ colors. A picture that would show a folder or the host of this machine is refuse
 user is called `reader`."""
 
 import io
+import json
 import os
 import re
 import shlex
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "tests/helpers")]
 
 from chromium import chromium  # noqa: E402
+
 from generator import terminal  # noqa: E402
 
 PICTURES = ROOT / "docs/images/tour"
@@ -36,8 +38,19 @@ COLUMNS = 100
 SENTENCE = "where do the birds sing ?"
 CHANGE = "dvc exp run -S settings.transformer.model.heads=8"
 SHOW = "dvc exp show --only-changed --drop '.*/'"
-SECONDS = 120  # for a page to appear
-SERVER_SECONDS = 60
+WIDTH = 1280
+SECONDS = 300  # for a page to appear, or a server to start, on a busy machine
+SETTLED = 3  # seconds in which charts draw themselves anew
+# JavaScript: the links of MLflow's table to the rows of the Transformer.
+LINKS = (
+    "[...document.querySelectorAll('a[href*=\"/runs/\"]')]"
+    ".filter(link => /^transformer( |$)/.test(link.textContent.trim()))"
+)
+# Panels that MLflow opens at the first visit stay closed.
+MLFLOW_SETTINGS = {
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+    "mlflow.assistant.panelOpen_v1": "false",
+}
 
 
 def main() -> None:
@@ -47,9 +60,10 @@ def main() -> None:
         home = Path(folder)
         root = make_clone(home)
         environment = environment_of(home, root)
-        draw_terminals(root, environment)
         with chromium(home) as browser:
-            draw_pages(browser, root, environment)
+            draw_first_pages(browser, root, environment)
+            draw_terminals(root, environment)
+            draw_comparisons(browser, root, environment)
 
 
 def make_clone(home: Path) -> Path:
@@ -91,33 +105,75 @@ def draw_terminals(root: Path, environment: dict[str, str]) -> None:
     draw("translate", [(command, run(command)) for command in (ask, look)])
     save("attention.png", (root / "attention.png").read_bytes(), root)
 
+    run("seqline sync")  # as `make repro` ends
     run(CHANGE)
-    run("seqline sync")
     differences = "dvc metrics diff"
     wide = 120
     draw("experiment", [(command, run(command, wide)) for command in (differences, SHOW)], wide)
     run("dvc plots diff HEAD workspace")
 
 
-def draw_pages(browser: webdriver.Chrome, root: Path, environment: dict[str, str]) -> None:
-    """The report, DVC's charts, MLflow's pages and the demo."""
+def draw_first_pages(browser: webdriver.Chrome, root: Path, environment: dict[str, str]) -> None:
+    """The report and the demo, as `make repro` leaves them."""
     browser.get((root / "reports/index.html").as_uri())
-    photograph(browser, "report.png", root, 1280, 900)
-
-    browser.get((root / "dvc_plots/index.html").as_uri())
-    WebDriverWait(browser, SECONDS).until(
-        lambda page: page.find_elements("css selector", "svg, canvas")
-    )
-    photograph(browser, "plots.png", root, 1280, 900)
-
-    with server("seqline ui --port 5999", 5999, root, environment) as address:
-        browser.get(address)
-        time.sleep(10)
-        photograph(browser, "mlflow_runs.png", root, 1280, 800)
+    photograph(browser, "report", root, 830)
 
     with server("seqline demo --port 5998", 5998, root, environment) as address:
         browser.get(address)
-        photograph(browser, "demo.png", root, 1280, 1000)
+        wait(browser, "document.querySelectorAll('#commands input').length > 0")
+        browser.execute_script("document.getElementById('text').value = arguments[0]", SENTENCE)
+        browser.execute_script("document.getElementById('ask').click()")
+        wait(browser, "document.querySelectorAll('article').length > 1")
+        wait(browser, "document.getElementById('answers').getAttribute('aria-busy') === 'false'")
+        photograph(browser, "demo", root, 1300)
+
+
+def draw_comparisons(browser: webdriver.Chrome, root: Path, environment: dict[str, str]) -> None:
+    """DVC's charts and MLflow's pages, after the experiment."""
+    browser.get((root / "dvc_plots/index.html").as_uri())
+    wait(browser, "document.querySelectorAll('.vega-embed canvas, .vega-embed svg').length > 10")
+    for kind in ("learning_curves", "scores"):  # the charts of translators come first
+        chart = f"document.querySelector('[id^=reports_charts_{kind}_translation]')"
+        browser.execute_script(f"document.body.prepend({chart})")
+    photograph(browser, "plots", root, 820)
+
+    with server("seqline ui --port 5999", 5999, root, environment) as address:
+        browser.get(address)
+        for key, value in MLFLOW_SETTINGS.items():
+            browser.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, value)
+        draw_mlflow(browser, root, address)
+
+
+def draw_mlflow(browser: webdriver.Chrome, root: Path, address: str) -> None:
+    """The table of translators, and the comparison of the settings with four and eight heads."""
+    experiment = experiment_id(root)
+    page = f"{address}#/experiments/{experiment}/runs?viewStateShareKey=scores"
+    browser.get(f"{page}&workflowType=machine_learning")
+    browser.refresh()
+    wait(browser, f"{LINKS}.length > 1")
+    browser.execute_script("document.querySelector('[aria-label=\"Hide banner\"]')?.click()")
+    photograph(browser, "mlflow_runs", root, 640)
+
+    runs = browser.execute_script(f"return {LINKS}.map(link => link.href.split('/').pop())")
+    query = f'runs={json.dumps(runs[:2])}&experiments=["{experiment}"]'
+    browser.get(f"{address}#/compare-runs?{query}")
+    browser.refresh()
+    wait(browser, "document.querySelectorAll('main svg, main table').length > 1")
+    photograph(browser, "mlflow_compare", root, 790)
+
+
+def experiment_id(root: Path) -> str:
+    """MLflow's id of the experiment of translators."""
+    from pipeline.tracking import mlflow_store
+
+    client = mlflow_store.connect(root)
+    return str(mlflow_store.find_experiment(client, "translation").experiment_id)
+
+
+def wait(browser: webdriver.Chrome, condition: str) -> None:
+    """Wait until an expression of JavaScript is true on the page."""
+    waiting = WebDriverWait(browser, SECONDS)
+    waiting.until(lambda page: page.execute_script(f"return {condition}"), condition)
 
 
 @contextmanager
@@ -127,7 +183,7 @@ def server(command: str, port: int, root: Path, environment: dict[str, str]) -> 
         shlex.split(command), cwd=root, env=environment, start_new_session=True
     )
     try:
-        for _ in range(10 * SERVER_SECONDS):
+        for _ in range(10 * SECONDS):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -138,17 +194,18 @@ def server(command: str, port: int, root: Path, environment: dict[str, str]) -> 
         process.wait()
 
 
-def photograph(browser: webdriver.Chrome, name: str, root: Path, width: int, height: int) -> None:
-    """Save what the browser shows on a screen of this size."""
-    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+def photograph(browser: webdriver.Chrome, name: str, root: Path, height: int) -> None:
+    """Save what the browser shows on a screen of this height."""
+    screen = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    time.sleep(1)  # charts draw themselves anew
+    browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
+    time.sleep(SETTLED)
     refuse_private(name, browser.find_element("tag name", "body").text, root)
-    save(name, browser.get_screenshot_as_png(), root)
+    save(f"{name}.png", browser.get_screenshot_as_png(), root)
 
 
 def save(name: str, content: bytes, root: Path) -> None:
-    """Write a picture; a PNG with 128 colors. RuntimeError if it is large, or names this machine."""
+    """Write a picture, a PNG with few colors. RuntimeError if it is large or names this machine."""
     if name.endswith(".png"):
         image = Image.open(io.BytesIO(content)).convert("RGB").quantize(128)
         smaller = io.BytesIO()
