@@ -4,7 +4,14 @@ PYTHON = python3
 # Stage commands run `python`, which must be the environment's.
 INSIDE = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: repro test test-quick test-long lint docs clean
+.PHONY: help install repro test test-quick test-long lint docs clean
+.DEFAULT_GOAL = repro
+
+help: # these targets
+	@sed -n 's/^\([a-z-]*\): # /make \1\t/p' Makefile | expand -t 17
+
+install: # only the environment, in .venv
+	@$(PYTHON) bootstrap.py
 
 repro: # the whole DAG on the corpora of params.yaml, then the comparison of the models
 	@$(PYTHON) bootstrap.py

@@ -200,9 +200,35 @@ def diagnose(output: str, log: Path) -> SetupError:
     return SetupError(f"pip: got {last}; expected an installation. See {log}.")
 
 
-def pip(venv: Path, arguments: "list[str]", log: Path, show: bool) -> str:
-    """Run pip and return its stdout. Its progress is printed line by line if `show`; everything it
-    wrote goes to `log`."""
+class Progress:
+    """How far pip is: one line that is rewritten on a terminal, else a line for every 25 wheels."""
+
+    def __init__(self) -> None:
+        self._wheels = 0
+        self._rewrites = sys.stdout.isatty()
+
+    def note(self, line: str) -> None:
+        """Print what a line of pip's output adds."""
+        words = line.split()
+        if words[:1] == ["Downloading"] and not words[1].endswith(".metadata"):
+            self._wheels += 1
+            if self._rewrites:
+                name = words[1].rsplit("/", 1)[-1].split("-")[0]
+                text = f"  {self._wheels:3} packages downloaded, now {name}"
+                print(f"\r{text:79.79}", end="", flush=True)
+            elif self._wheels % 25 == 0:
+                print(f"  {self._wheels:3} packages downloaded", flush=True)
+        elif words[:2] == ["Installing", "collected"]:
+            if self._rewrites and self._wheels:
+                print()
+            count = line.count(",") + 1
+            text = f"  unpacking {count} packages: about a minute without a word"
+            print(text, flush=True)
+
+
+def pip(venv: Path, arguments: "list[str]", log: Path, progress: "Progress | None" = None) -> str:
+    """Run pip and return its stdout. Everything it wrote goes to `log`, but stdout only with
+    `progress`: else it is data."""
     command = [
         str(venv / "bin" / "python"),
         "-m",
@@ -219,9 +245,9 @@ def pip(venv: Path, arguments: "list[str]", log: Path, show: bool) -> str:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line)
-                log_file.write(line if show else "")
-                if show and line.lstrip().startswith(("Downloading ", "Installing collected")):
-                    print("  " + line.strip()[:110], flush=True)
+                log_file.write("" if progress is None else line)
+                if progress is not None:
+                    progress.note(line)
         stderr.seek(0)
         errors = stderr.read()
         log_file.write(errors)
@@ -250,7 +276,7 @@ def install(root: Path, venv: Path, dev: bool) -> None:
         "-",
         torch,
     ]
-    cuda = is_cuda(pip(venv, arguments, log, show=False))
+    cuda = is_cuda(pip(venv, arguments, log))
     check_disk(needs(root, cuda))
     write_stamp(venv, UNFINISHED)
     print(
@@ -262,7 +288,7 @@ def install(root: Path, venv: Path, dev: bool) -> None:
         venv,
         ["install", "--progress-bar", "off", "-c", str(constraints), "-e", project],
         log,
-        show=True,
+        Progress(),
     )
 
 

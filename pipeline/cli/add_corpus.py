@@ -47,6 +47,7 @@ def add(root: Path, file: str, name: str | None, columns: dict[str, str]) -> Add
     name = name or _name(file)
     params.check_name("--name", name)
     params_text.refuse_taken(path, "corpora", name, "--name")
+    _check_exists(Path(file))
     with inspect_source.raw_folder(file, "FILE") as (raw, names):
         guess = inspect_source.guess(raw, names, columns)
         reader = config.named_module("pipeline.corpora", guess.format, "format")
@@ -65,6 +66,15 @@ def add(root: Path, file: str, name: str | None, columns: dict[str, str]) -> Add
         validate_corpora.check(partial, name, files=True)
     remarks = _remarks(file, guess, kind, counts, block)
     return Added(name, "\n".join(lines), remarks, add_run.families_for(root, kind))
+
+
+def _check_exists(file: Path) -> None:
+    """Refuse a path with nothing there, naming the most similar one of its folder."""
+    if os.path.lexists(file):
+        return
+    beside = sorted(path.name for path in file.parent.iterdir()) if file.parent.is_dir() else []
+    todo = config.nearest(file.name, beside) or "Correct the path."
+    raise refuse("FILE", str(file), "a file, zip or folder", todo)
 
 
 def _name(file: str) -> str:

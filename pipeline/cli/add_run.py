@@ -65,6 +65,8 @@ def add(root: Path, family: str, corpus: str, setting: str | None, seeds: int) -
     setting = setting or f"{corpus}_{family}"
     params.check_name("--setting", setting)
     block, read, kind = _corpus(path, corpus)
+    if family not in config.module_names("pipeline.models"):
+        raise _refuse_family(root, family, corpus, kind)
     model = config.named_module("pipeline.models", family, "FAMILY")
     template = _template(root, family, corpus, kind)
     params_text.refuse_taken(path, "settings", setting, "--setting")
@@ -192,8 +194,13 @@ def _template(root: Path, family: str, corpus: str, kind: str) -> Template:
     if any(kind == task.KIND and families.supports(model, task.MODELS) for task in tasks):
         expected = "a family with a setting in a preset"
         raise refuse("FAMILY", family, expected, "Write its blocks by hand.")
-    expected = f"one of {', '.join(families_for(root, kind))} for {corpus}, which is {kind}"
-    raise refuse("FAMILY", family, expected)
+    raise _refuse_family(root, family, corpus, kind)
+
+
+def _refuse_family(root: Path, family: str, corpus: str, kind: str) -> UserError:
+    choices = families_for(root, kind)
+    expected = f"one of {', '.join(choices)} for {corpus}, which is {kind}"
+    return refuse("FAMILY", family, expected, config.nearest(family, choices))
 
 
 def _tasks() -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.core.config import nearest
 from pipeline.core.errors import describe_error, refuse
 from pipeline.corpora import open_file, read_lines
 from pipeline.download import own
@@ -143,6 +144,8 @@ def _table(
     columns: dict[str, Any] = dict(given)
     if columns and separator and all(column.isdigit() for column in columns.values()):
         columns = {part: int(column) for part, column in columns.items()}
+    else:
+        _check_given(given, cells)
     columns = columns or _parts(cells)
     if not columns:
         shown = ", ".join(cell[:30] for cell in cells[:12])
@@ -159,6 +162,15 @@ def _table(
     if set(columns) == {"text"} and not given and len(cells) > 1:
         notes.append("no column of labels was recognized; for classification add --label NAME")
     return Guess(kind, read, tuple(cells), notes)
+
+
+def _check_given(given: dict[str, str], cells: Sequence[str]) -> None:
+    """Refuse a column that the table does not have; a dot leads into a column of columns."""
+    tops = {cell.partition(".")[0] for cell in cells}
+    for part, column in given.items():
+        if column not in cells and column.partition(".")[0] not in tops:
+            shown = ", ".join(cell[:30] for cell in cells[:12])
+            raise refuse(f"--{part}", column, f"one of the columns {shown}", nearest(column, cells))
 
 
 def _splits(names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:

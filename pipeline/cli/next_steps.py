@@ -11,6 +11,7 @@ from pipeline.report.standing import Standing
 from pipeline.scoring import tasks
 
 _BLANK = "___"
+_OWN_TEXT = "a text of your own"
 # Commands that answer a text, the one that shows most first.
 _ANSWERING = ("translate", "classify", "generate")
 
@@ -19,7 +20,9 @@ def after_results(root: Path, standings: Sequence[Standing]) -> list[tuple[str, 
     """Return commands, each with what it is for: ask the best model, change a number, look at the
     runs. The activation of the environment is the first one, where it is needed."""
     ordered = sorted(standings, key=_rank)
-    answer = next(filter(None, (_answer(root, standing) for standing in ordered)), None)
+    answer = next(
+        filter(None, (ask(root, each.first_run, each.best.name) for each in ordered)), None
+    )
     change = next(filter(None, (_change(standing) for standing in ordered)), None)
     steps = [
         (activation(root), "once in each terminal"),
@@ -38,25 +41,26 @@ def activation(root: Path) -> str | None:
     return "source .venv/bin/activate" if Path(sys.prefix) == here and not is_active else None
 
 
+def ask(root: Path, run: params.Run, name: str) -> str | None:
+    """Return a command that asks the run, or setting, `name` the corpus's first sample, or a text
+    of one's own; None if no command asks a model of its task."""
+    command = _command(run.task)
+    if command is None:
+        return None
+    samples = params.corpus(root / "params.yaml", run.corpus).samples
+    prompts = [sample.prompt for sample in samples if _BLANK not in sample.prompt]
+    return f"seqline {command} {shlex.quote((prompts or [_OWN_TEXT])[0])} --run {name}"
+
+
 def _rank(standing: Standing) -> int:
-    command = _command(standing)
+    command = _command(standing.first_run.task)
     return len(_ANSWERING) if command is None else _ANSWERING.index(command)
 
 
-def _command(standing: Standing) -> str | None:
+def _command(task: str) -> str | None:
     """Return the command that answers a text with a model of this task, if there is one."""
-    command = tasks.interface(standing.first_run.task).command
+    command = tasks.interface(task).command
     return command if command in _ANSWERING else None
-
-
-def _answer(root: Path, standing: Standing) -> str | None:
-    """Return a command that asks the best model the corpus's first sample."""
-    command = _command(standing)
-    samples = params.corpus(root / "params.yaml", standing.first_run.corpus).samples
-    prompts = [sample.prompt for sample in samples if _BLANK not in sample.prompt]
-    if command is None or not prompts:
-        return None
-    return f"seqline {command} {shlex.quote(prompts[0])} --run {standing.best.name}"
 
 
 def _change(standing: Standing) -> str | None:

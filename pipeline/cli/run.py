@@ -2,9 +2,10 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.cli.arguments import add_jobs
+from pipeline.cli.arguments import add_jobs, print_escaped
 
 HELP = "run the DAG in parallel, as a Prefect flow (`dvc repro`: in turn)"
 
@@ -21,9 +22,30 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
-    """Run the flow and exit with its status."""
+    """Run the flow and exit with its status; show the scores of the runs that were targets."""
     from pipeline.dag import project
     from pipeline.flow import commands
 
     project.check(root)
-    sys.exit(commands.run(root, arguments.targets, arguments.jobs))
+    status = commands.run(root, arguments.targets, arguments.jobs)
+    if not status and arguments.targets:
+        show_scores(root, arguments.targets)
+    sys.exit(status)
+
+
+def show_scores(root: Path, targets: Sequence[str]) -> None:
+    """Print the scores of the runs that the targets name, and a command that asks the best one."""
+    from pipeline.cli import next_steps, run_table
+    from pipeline.core import params
+    from pipeline.runs import table
+
+    wanted = {target.partition("@")[2] for target in targets}
+    rows = [row for row in table.rows(root) if row.run in wanted and row.score is not None]
+    if not rows:
+        return
+    print_escaped(f"\n{run_table.text(rows)}")
+    best = run_table.best(rows)
+    print_escaped("Try next:")
+    if (command := next_steps.ask(root, params.run(root / "params.yaml", best), best)) is not None:
+        print_escaped(f"  {command}")
+    print_escaped("  seqline run         # the other runs, and the report\n  seqline results")

@@ -20,6 +20,13 @@ def text(rows: Sequence[RunRow]) -> str:
     return "\n\n".join(_group(group) for group in groups.values())
 
 
+def best(rows: Sequence[RunRow]) -> str:
+    """The run with the best score, of those that have one; of several tasks, on the first."""
+    first = next(row for row in rows if row.score is not None)
+    alike = [row for row in rows if (row.task, row.corpus) == (first.task, first.corpus)]
+    return min(alike, key=lambda row: _rank([row], -1 if first.higher_is_better else 1)).run
+
+
 def _group(rows: Sequence[RunRow]) -> str:
     first = next((row for row in rows if row.score is not None), rows[0])
     by_setting: dict[str, list[RunRow]] = {}

@@ -61,8 +61,10 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
     ):
         from pipeline.flow import prefect_server
 
+        if targets:
+            workers.plan()  # refuses a wrong target before the server, which takes seconds
         prefect_server.prepare(root)
-        workers.plan()  # refuses a wrong target or dvc.yaml before Prefect has a flow run
+        workers.plan()  # refuses a wrong dvc.yaml before Prefect has a flow run
         from prefect.exceptions import TerminationSignal
 
         from pipeline.flow.prefect_flow import reproduce, sync

@@ -17,7 +17,8 @@ class TimeLeft:
     """Time until the last stage of a plan ends, when stages start as the scheduler starts them:
     `jobs` at a time, within the places of `slots`, the critical path first.
 
-    A stage's expected duration is that of its last run here, else the mean of its kind."""
+    A stage's expected duration is that of its last run here, else the mean of its kind, else a
+    share of the mean training's."""
 
     def __init__(
         self,
@@ -61,14 +62,17 @@ class TimeLeft:
 
     def _expected(self) -> dict[str, float] | None:
         """Return the duration of each stage that is left; None if several stages are left of a kind
-        of which none has ever run here."""
+        of which none has ever run here, and which is no share of a training."""
         known: dict[str, list[float]] = {}
         for address, seconds in self._durations.items():
             known.setdefault(kind(address), []).append(seconds)
-        unknown = [kind(address) for address in self._left if kind(address) not in known]
+        means = {each: mean(seconds) for each, seconds in known.items()}
+        if "train" in means:
+            for each, share in expected_time.SHARES_OF_TRAINING.items():
+                means.setdefault(each, share * means["train"])
+        unknown = [kind(address) for address in self._left if kind(address) not in means]
         if any(unknown.count(each) > _FEW for each in set(unknown)):
             return None
-        means = {each: mean(seconds) for each, seconds in known.items()}
         return {
             address: self._durations.get(
                 address, means.get(kind(address), expected_time.default_seconds(address))

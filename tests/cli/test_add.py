@@ -203,12 +203,18 @@ def test_sizes_grow_with_the_corpus(rows: int, length: int, grow: int) -> None:
 @pytest.mark.parametrize(
     ("write", "arguments", "message"),
     [
-        (None, ["x.csv"], "FILE: got x.csv; expected a file or folder"),
+        (None, ["x.csv"], "FILE: got x.csv; expected a file, zip or folder. C"),
+        (b"en,fr\n", ["y.csv"], "FILE: got y.csv; expected a file, zip or folder. Did you mean "),
         (b"", ["x.csv"], "x.csv: got an empty file; expected at least one line"),
         (b"en,fr\ncaf\xe9,b\n", ["x.csv"], "x.csv: got byte 0xe9 at offset 9, line 2; expected"),
         (b"en,fr\n", ["x.csv"], "x.csv: got no row; expected one row at least, below the heading."),
         (b"en,fr\na\n", ["x.csv"], "got no usable row (1 × columns: 1, expected 2); expected"),
-        (b"en,fr\na,b\n", ["x.csv", "--text", "text"], "got the columns en, fr; expected one call"),
+        (b"en,fr\na,b\n", ["x.csv", "--text", "text"], "--text: got text; expected one of the "),
+        (
+            b"text,label\na,b\n",
+            ["x.csv", "--text", "text", "--label", "lable"],
+            "--label: got lable; expected one of the columns text, label. Did you mean 'label'?",
+        ),
         (b"en,fr\na,b\n", ["x.csv", "--text", "en", "--target", "fr"], "columns: got target, text"),
         (b"en,fr\na,b\n", ["x.csv", "--name", "toy_story"], "corpora.toy_story: got a block that "),
         (b"en,fr\na,b\n", ["x.csv", "--name", "../x"], "--name: got ../x; expected a name of "),
@@ -232,7 +238,12 @@ def test_a_file_that_makes_no_corpus_is_refused_and_nothing_written(
     ("arguments", "message"),
     [
         (["transformer", "nothing"], "CORPUS: got nothing; expected one of toy_story, "),
-        (["transformr", "toy_en_fr"], "FAMILY: got transformr; expected one of "),
+        (
+            ["attention", "toy_en_fr"],
+            "FAMILY: got attention; expected one of seq2seq, attention_seq2seq, transformer, "
+            "translation_memory, ibm1, conv_seq2seq for toy_en_fr, which is pair. Did you mean "
+            "'attention_seq2seq'?",
+        ),
         (
             ["text_cnn", "mine"],
             "FAMILY: got text_cnn; expected one of seq2seq, attention_seq2seq, ",

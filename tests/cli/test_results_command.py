@@ -13,7 +13,7 @@ import synthetic_runs
 import yaml
 from stage_runs import run_evaluate
 
-from pipeline.cli import next_steps, results
+from pipeline.cli import next_steps, results, run
 from pipeline.cli.standings import load_standings
 
 TOP = Path(__file__).parents[2]
@@ -124,6 +124,17 @@ def test_three_commands_to_try_have_the_project_s_own_names(
     assert next_steps.activation(evaluated) == "source .venv/bin/activate"
     monkeypatch.setenv("VIRTUAL_ENV", str(evaluated / ".venv"))
     assert next_steps.activation(evaluated) is None
+
+
+def test_a_run_of_targets_ends_with_their_scores_and_a_text_for_the_best(
+    evaluated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.show_scores(evaluated, ["evaluate@seq2seq-1", "evaluate@transformer-2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[3:5]] == ["transformer", "seq2seq"]
+    assert """  seqline translate 'he'"'"'s calm .' --run transformer-2""" in lines
+    run.show_scores(evaluated, ["evaluate", "download@pairs"])
+    assert capsys.readouterr().out == "", "no run is named"
 
 
 def test_folds_are_one_table_with_the_number_of_folds(tmp_path: Path) -> None:

@@ -258,6 +258,14 @@ def test_mistake_is_reported_in_one_line_before_any_stage(
     assert not (fresh_project / "dvc.lock").exists()
 
 
+def test_a_wrong_target_is_refused_before_a_server_is_started(
+    fresh_project: Path, home: Path
+) -> None:
+    done = flows.seqline(fresh_project, flows.surroundings(home, None), "run", "trian@p")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("seqline: TARGET: got trian@p; expected a stage, or one of ")
+
+
 def test_a_server_that_is_configured_and_not_there_is_refused_without_its_password(
     fresh_project: Path, home: Path
 ) -> None:

@@ -110,6 +110,19 @@ def test_nothing_is_said_before_a_stage_of_each_kind_has_run() -> None:
     assert known > 14.0
 
 
+def test_after_the_first_training_predictions_are_a_share_of_trainings() -> None:
+    """All trainings precede the first prediction: else a first run had no estimate until then."""
+    needs: dict[str, tuple[str, ...]] = {f"train@{name}": () for name in "abcd"}
+    needs |= {f"predict@{name}": (f"train@{name}",) for name in "abcd"}
+    left = TimeLeft(Plan(needs, frozenset()), {}, 1, NO_PLACES)
+    left.ended("train@a", 100.0, ok=True)
+    known = left.seconds()
+    assert known is not None
+    assert 300.0 < known < 400.0
+    left.ended("predict@a", 1.0, ok=True)
+    assert left.seconds() == 303.0, "now a prediction has been seen"
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

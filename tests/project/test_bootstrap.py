@@ -229,6 +229,37 @@ def test_pip_s_failures_become_one_line(output: str, said: str, tmp_path: Path) 
     assert "\n" not in message
 
 
+PIP = """Collecting dvc==3.67.1 (from seqline==0.1.0)
+  Downloading dvc-3.67.1-py3-none-any.whl.metadata (18 kB)
+  Downloading dvc-3.67.1-py3-none-any.whl (470 kB)
+  Using cached prefect-3.8.8-py3-none-any.whl (6.9 MB)
+Installing collected packages: dvc, prefect, seqline
+"""
+
+
+def test_progress_in_a_pipe_is_a_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = bootstrap.Progress()
+    for number in range(60):
+        progress.note(f"  Downloading package_{number}-1.0-py3-none-any.whl (1 kB)\n")
+    for line in PIP.splitlines():
+        progress.note(line)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["25", "50", "unpacking"]
+    assert " 3 packages" in lines[-1]
+
+
+def test_progress_on_a_terminal_is_a_line_that_is_rewritten(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    progress = bootstrap.Progress()
+    for line in PIP.splitlines():
+        progress.note(line)
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first.split() == ["1", "packages", "downloaded,", "now", "dvc"]
+    assert second.split()[:3] == ["unpacking", "3", "packages:"]
+
+
 def test_unwritable_folder_is_reported_in_one_line(project: Path) -> None:
     (project / ".venv.lock").mkdir()
     done = run(project)
