@@ -19,6 +19,7 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ("attention", "transformer", "lstm", "bidirectional", "skip_gram", "mlp")
+COMPARED = ("attention", "transformer")
 PROGRAMS = ("seqline", "dvc", "git")
 # Commands that do not run here, by their beginnings, and why.
 NOT_RUN = {
@@ -76,8 +77,12 @@ def sessions() -> dict[str, list[str]]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A committed project with a run of each setting that the documents name."""
     content: dict[str, Any] = trained_project.small(SETTINGS)
+    # The words of README's examples; two seeds of the settings that it compares.
+    content["corpora"]["toy_story"]["source"]["builtin"]["sizes"]["train"] = 2000
     content["runs"] = {
-        f"{setting}-1": block | {"setting": setting} for setting, block in content["runs"].items()
+        f"{setting}-{seed}": block | {"setting": setting, "seed": seed}
+        for setting, block in content["runs"].items()
+        for seed in ((1, 2) if setting in COMPARED else (1,))
     }
     root = trained_project.build(tmp_path_factory.mktemp("finished") / "project", content)
     (root / "reviews.csv").write_text(
