@@ -68,7 +68,7 @@ def sessions() -> dict[str, list[str]]:
     for name, commands in listed.items():
         new = [line for line in commands if line.split(" ")[0] in PROGRAMS and line not in seen]
         seen |= set(new)
-        if any(reason(command) is None for command in new):
+        if new:
             result[name] = new
     return result
 
