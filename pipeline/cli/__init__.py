@@ -23,6 +23,7 @@ from pipeline.cli import (
     doctor,
     fill,
     generate,
+    keep,
     neighbours,
     promote,
     prune,
@@ -66,6 +67,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "settings": {
         "use": use,
         "add": add,
+        "keep": keep,
         "check": check,
         "check-model": check_model,
     },

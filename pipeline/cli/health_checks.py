@@ -141,8 +141,8 @@ def params(root: Path) -> Finding:
     from pipeline.cli import validate_params  # imports torch
 
     try:
-        counts, _, _ = validate_params.check(root / "params.yaml").partition(" (")
-        return Finding("ok", "params", counts)
+        counts, _, unused = validate_params.check(root / "params.yaml").partition("\n")
+        return Finding("warn" if unused else "ok", "params", unused or counts)
     except UserError as error:
         return Finding("FAIL", "params", str(error))
 

@@ -1,20 +1,57 @@
-"""Blocks as text, added to a section of `params.yaml`: all other bytes of the file stay."""
+"""Edits of the text of `params.yaml`: blocks are added, all other bytes of the file staying; or any
+value is changed, comments staying."""
 
+import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.core import config
 from pipeline.core.errors import refuse
 
 _WIDTH = 100
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
+
+
+class _NullRepresenter(RoundTripRepresenter):
+    """Writes `null` where ruamel.yaml leaves a gap. A class of its own, as DVC writes `dvc.lock` by
+    ruamel's."""
+
+    yaml_representers = RoundTripRepresenter.yaml_representers | {
+        type(None): lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
+    }
+
+
+def edited(text: str, edit: Callable[[Any], None]) -> str:
+    """The YAML `text` after `edit` has changed its content in place; comments are kept."""
+    round_trip = YAML()
+    round_trip.width, round_trip.preserve_quotes = 4096, True
+    round_trip.indent(mapping=2, sequence=4, offset=2)
+    round_trip.Representer = _NullRepresenter
+    content = round_trip.load(text)
+    _keep_anchors(content)
+    edit(content)
+    written = io.StringIO()
+    round_trip.dump(content, written)
+    return written.getvalue()
+
+
+def _keep_anchors(content: Any) -> None:
+    """Mark anchors that nothing merges yet: ruamel.yaml would leave them out, and `--seeds` adds
+    lines that merge them."""
+    if not isinstance(content, CommentedMap):
+        return
+    if content.anchor.value:
+        content.anchor.always_dump = True
+    for value in content.values():
+        _keep_anchors(value)
 
 
 def block(name: str, values: Mapping[str, Any], comment: str, anchor: str = "") -> list[str]:

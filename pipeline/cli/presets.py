@@ -5,16 +5,11 @@ The preset `default` is no file in `presets/`, as that would be a second copy of
 has its text."""
 
 import fnmatch
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.representer import RoundTripRepresenter
-
-from pipeline.cli import prune, validate_params
+from pipeline.cli import params_text, prune, validate_params
 from pipeline.cli.seeds import with_seeds
 from pipeline.core import config, git, renamed_keys, yaml_reader
 from pipeline.core.atomic import atomic_file
@@ -22,15 +17,6 @@ from pipeline.core.errors import refuse
 
 DEFAULT = "default"
 DEFAULT_TITLE = b"# The default preset"  # how the first line of the default params.yaml begins
-
-
-class _NullRepresenter(RoundTripRepresenter):
-    """Writes `null` where ruamel.yaml leaves a gap. A class of its own, as DVC writes `dvc.lock` by
-    ruamel's."""
-
-    yaml_representers = RoundTripRepresenter.yaml_representers | {
-        type(None): lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
-    }
 
 
 def listing(root: Path) -> str:
@@ -94,14 +80,10 @@ def use(root: Path, name: str, changes: list[str], seeds: list[str], force: bool
 def changed(text: str, changes: list[str]) -> str:
     """The YAML `text` with each `dotted.key=value` set, comments kept; a `*` in a key's place fits
     any."""
-    if not changes:
-        return text
-    round_trip = YAML()
-    round_trip.width, round_trip.preserve_quotes = 4096, True
-    round_trip.indent(mapping=2, sequence=4, offset=2)
-    round_trip.Representer = _NullRepresenter
-    content = round_trip.load(text)
-    _keep_anchors(content)
+    return params_text.edited(text, lambda content: _change(content, changes)) if changes else text
+
+
+def _change(content: Any, changes: list[str]) -> None:
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
@@ -115,20 +97,6 @@ def changed(text: str, changes: list[str]) -> str:
             raise refuse(f"--set {key}", "no such key in the preset", "a dotted key of it")
         for holder, last in holders:
             holder[last] = yaml_reader.value(value, f"--set {key}")
-    written = io.StringIO()
-    round_trip.dump(content, written)
-    return written.getvalue()
-
-
-def _keep_anchors(content: Any) -> None:
-    """Mark anchors that nothing merges yet: ruamel.yaml would leave them out, and `--seeds` adds
-    lines that merge them."""
-    if not isinstance(content, CommentedMap):
-        return
-    if content.anchor.value:
-        content.anchor.always_dump = True
-    for value in content.values():
-        _keep_anchors(value)
 
 
 def _holders(content: Any, words: list[str]) -> Iterator[tuple[Any, str]]:

@@ -1,7 +1,7 @@
 """`seqline check`: all of `params.yaml` and of the `flow.yaml` beside it is loaded by the modules
 that it configures. All mistakes are reported at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +15,8 @@ from pipeline.training import devices, families, fitted, init_from, loop, optim
 
 
 def check(path: Path, files: bool = False) -> str:
-    """Describe the file's content in a line; UserError for all in it that no stage could use.
+    """Describe the content in a line, and unused settings in another; UserError for all in the file
+    that no stage could use.
 
     `files`: also for the user's own files that are not there."""
     mistakes = Mistakes()
@@ -32,16 +33,14 @@ def check(path: Path, files: bool = False) -> str:
     runs = _names(path, "runs", mistakes)
     kinds = validate_corpora.kinds(path, corpora, mistakes, files)
     if corpora and settings and runs:
-        in_order = _runs(path, runs, kinds, mistakes)
-        if in_order:
-            _unused(path, settings, mistakes)
+        _runs(path, runs, kinds, mistakes)
 
     with mistakes.collect():
         sections.load(path.parent)  # flow.yaml
     mistakes.refuse()
     return (
         f"{path.name}: {len(corpora)} corpora, {len(settings)} settings and {len(runs)} runs, all "
-        "in order"
+        f"in order{_unused(path, settings)}"
     )
 
 
@@ -59,9 +58,9 @@ def _names(path: Path, key: str, mistakes: Mistakes) -> list[str]:
     return names
 
 
-def _runs(path: Path, names: list[str], kinds: Mapping[str, str], mistakes: Mistakes) -> bool:
-    """Return whether all runs are in order. After a mistake in one, others of its setting are not
-    checked: most have the same."""
+def _runs(path: Path, names: list[str], kinds: Mapping[str, str], mistakes: Mistakes) -> None:
+    """Check all runs. After a mistake in one, others of its setting are not checked: most have the
+    same."""
     wrong = set()
     for name in names:
         block = config.section(path, "runs")[name]
@@ -71,17 +70,13 @@ def _runs(path: Path, names: list[str], kinds: Mapping[str, str], mistakes: Mist
             with mistakes.collect():
                 _run(path, name, kinds)
                 wrong.remove(setting)
-    return not wrong
 
 
-def _unused(path: Path, settings: list[str], mistakes: Mistakes) -> None:
-    blocks = config.section(path, "runs").values()
-    used = [block.get("setting") for block in blocks if isinstance(block, Mapping)]
-    for name in settings:
-        if name not in used:
-            todo = "Remove it, or add a run of it."
-            with mistakes.collect():
-                raise refuse(f"settings.{name}", "no run", "at least one run of it", todo)
+def _unused(path: Path, settings: Sequence[str]) -> str:
+    """A line about settings without a run, which no stage reads; "" if there are none."""
+    used = {block.get("setting") for block in config.section(path, "runs").values()}
+    unused = [name for name in settings if name not in used]
+    return f"\nsettings without a run, which nothing reads: {', '.join(unused)}" if unused else ""
 
 
 def _run(path: Path, name: str, kinds: Mapping[str, str]) -> None:
