@@ -80,7 +80,9 @@ def _runs(root: Path, rows: "list[RunRow]") -> "tuple[DemoRun, ...]":
             continue
         score = ""
         if row.score is not None:
-            score = f"{row.metric} {row.score:.{row.decimals}f} ({row.split})"
+            title, percent, _ = row.metric.partition(", %")
+            unit = " %" if percent else ""
+            score = f"{title} {row.score:.{row.decimals}f}{unit} ({row.split})"
         runs.append(DemoRun(row.run, row.setting, row.family, score, row.task, files))
     return tuple(runs)
 
