@@ -41,21 +41,29 @@ def runs(root: Root = None) -> "pd.DataFrame":
 def metrics(root: Root = None) -> "pd.DataFrame":
     """Every score of every evaluated run, a row for each.
 
-    Columns: `run`, `setting`, `family`, `task`, `corpus`, `seed`, `split`, `metric`, `score`, and
-    the bounds `low` and `high` of its interval, if it has one. The mean over the seeds:
-    `metrics().groupby(["corpus", "setting", "split", "metric"]).score.mean()`."""
+    Columns: `run`, `setting`, `family`, `task`, `corpus`, `seed`, `split`, `metric`, whether this
+    metric `ranks` the run, `score`, and the bounds `low` and `high` of its interval, if it has one.
+    The mean over the seeds: `metrics().groupby(["corpus", "setting", "split",
+    "metric"]).score.mean()`."""
     import pandas as pd
+
+    from pipeline.scoring import tasks
+    from pipeline.tracking import run_scores
 
     folder = project_root(root)
     about = ["run", "setting", "family", "task", "corpus", "seed"]
-    columns = [*about, "split", "metric", _SCORE, "low", "high"]
+    columns = [*about, "split", "metric", "ranks", _SCORE, "low", "high"]
     rows = []
     for name, run in _runs(folder).items():
         facts = {"run": name} | {key: getattr(run, key) for key in about[1:]}
-        for split, values in (_scores(folder, name) or {}).items():
+        scores = _scores(folder, name) or {}
+        scoring = tasks.load_scoring(folder / "params.yaml", name, run)
+        main = run_scores.main_key(scores, scoring)
+        for split, values in scores.items():
             if isinstance(values, Mapping):
                 for metric, estimate in _numbers(values):
-                    rows.append(facts | {"split": split, "metric": metric} | estimate)
+                    which = {"split": split, "metric": metric, "ranks": metric == main}
+                    rows.append(facts | which | estimate)
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -77,11 +85,11 @@ def predictions(
 ) -> "pd.DataFrame":
     """The predictions of a run for the rows of a split, with these rows; their number is the index.
 
-    The columns are those of the split's texts (`source` and `target`; `text` and `label`) and of
-    the predictions. A prediction whose name a text has too is called `predicted_text`,
-    `predicted_label`. `nats` is -log P of a text's `count` tokens. A classifier has a column
-    `probability_LABEL` for each label. With `n_best` a translator has a row for each hypothesis,
-    and `rank` counts from 0.
+    The columns are those of the split's texts (`source` and `target`; `text` and `label`) as the
+    files have them, and of the predictions, in lower case if the corpus is read so. A prediction
+    whose name a text has too is called `predicted_text`, `predicted_label`. `nats` is -log P of a
+    text's `count` tokens. A classifier has a column `probability_LABEL` for each label. With
+    `n_best` a translator has a row for each hypothesis, and `rank` counts from 0.
 
     Word vectors have no splits: their rows are words, with `count` and `vector`."""
     folder = project_root(root)

@@ -3,14 +3,16 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.core import params
+from pipeline.dag import expected_time
 from pipeline.report.standing import Standing
 from pipeline.scoring import tasks
 
 _BLANK = "___"
+_UNKNOWN_SECONDS = 1e9  # of a training that has not run here
 _OWN_TEXT = "a text of your own"
 # Commands that answer a text, the one that shows most first.
 _ANSWERING = ("translate", "classify", "generate")
@@ -23,11 +25,13 @@ def after_results(root: Path, standings: Sequence[Standing]) -> list[tuple[str, 
     answer = next(
         filter(None, (ask(root, each.first_run, each.best.name) for each in ordered)), None
     )
-    change = next(filter(None, (_change(standing) for standing in ordered)), None)
+    seconds = expected_time.seconds(root)
+    fastest = sorted(ordered, key=lambda standing: _training_seconds(standing, seconds))
+    change = next(filter(None, (_change(standing) for standing in fastest)), None)
     steps = [
         (activation(root), "once in each terminal"),
         (answer, "ask the best model; try a text of your own"),
-        (change, "change a number and train again; `dvc exp show` compares"),
+        (change, "change a number and train again; then `dvc metrics diff`"),
         ("seqline ui", "curves and scores of all runs, in MLflow"),
     ]
     return [(command, why) for command, why in steps if command is not None]
@@ -61,6 +65,12 @@ def _command(task: str) -> str | None:
     """Return the command that answers a text with a model of this task, if there is one."""
     command = tasks.interface(task).command
     return command if command in _ANSWERING else None
+
+
+def _training_seconds(standing: Standing, durations: Mapping[str, float]) -> float:
+    """Return how long the training of the best setting's first run took here."""
+    name = standing.ranking.settings[0].first.name
+    return durations.get(f"train@{name}", _UNKNOWN_SECONDS)
 
 
 def _change(standing: Standing) -> str | None:

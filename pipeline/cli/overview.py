@@ -44,8 +44,8 @@ def _lines(root: Path) -> Iterator[tuple[str, str]]:
     if page.is_file():
         yield "report", str(page.relative_to(root))
     steps = _next(runs, trained, scored, flow is not None)
-    for subject, (command, why) in zip(["next", "", ""], steps, strict=False):
-        yield subject, f"{command:28}  # {why}"
+    for number, (command, why) in enumerate(steps):
+        yield "" if number else "next", f"{command:28}  # {why}"
     yield "help", "seqline --help; seqline COMMAND --help has examples"
 
 
@@ -68,6 +68,7 @@ def _next(
         return [("seqline check", "is params.yaml in order?"), ("seqline run", todo)]
     return [
         ("seqline results", "what is best, and what to try"),
+        ("seqline demo", "ask the trained models, side by side"),
         ("seqline run", "run what has changed"),
         ("seqline doctor", "if something does not work"),
     ]

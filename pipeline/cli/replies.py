@@ -43,7 +43,7 @@ class Replies(Generic[T]):
     @property
     def name(self) -> str:
         """The runs, in messages."""
-        return " with ".join(run.name for run in self.runs)
+        return _name(self.runs)
 
 
 def reply(root: Path, arguments: argparse.Namespace, replies: Replies[T]) -> None:
@@ -71,6 +71,20 @@ def reply(root: Path, arguments: argparse.Namespace, replies: Replies[T]) -> Non
         return
     with _written(output) as print_line:
         _answer(lines, replies, codec, arguments.json, print_line)
+
+
+def warn_of(runs: Sequence[NamedRun], lines: Sequence[Line]) -> None:
+    """Print one line on stderr about the words of the lines that the runs do not know."""
+    codec = vocabulary(runs[0].task, runs[0].files.vocab)
+    unknown = UnknownWords(_name(runs))
+    texts = [line.required() for line in lines]
+    for line, words in zip(lines, unknown_words(codec, texts), strict=True):
+        unknown.add(line, words)
+    unknown.warn()
+
+
+def _name(runs: Sequence[NamedRun]) -> str:
+    return " with ".join(run.name for run in runs)
 
 
 def _answer(

@@ -1,6 +1,7 @@
 """`seqline translate`: translate texts with a trained run, or with several as an ensemble."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 
     For a blank line, and for one that cannot be read, there is a blank line, so that lines can be
     counted."""
-    from pipeline.cli.replies import Replies, reply
+    from pipeline.cli.replies import Replies, reply, warn_of
     from pipeline.inference import EMPTY
     from pipeline.predictions import text_row
 
@@ -60,6 +61,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     if arguments.heatmap is not None:
         lines = list(input_text.texts(arguments.text, arguments.file))
         _draw_heatmap(session, lines, n_best, prefix, arguments.heatmap)
+        warn_of(runs, lines)
         return
 
     def plain(line: Line, hypotheses: "Sequence[Prediction] | None") -> str:
@@ -140,3 +142,4 @@ def _draw_heatmap(
     [(answer, attention)] = session.attention([text], None if prefix is None else [prefix])
     draw(attention, heatmap)
     print(printable(answer.text))
+    print(f"seqline: wrote {heatmap}", file=sys.stderr)

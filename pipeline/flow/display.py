@@ -146,7 +146,9 @@ class Terminal:
             f"{count} {_MARKS[state]}" for state, count in dict(self._counts).items()
         )
         left = "time left: not known yet"
-        if self._estimate is not None:
+        if ended == self._total:
+            left = ""
+        elif self._estimate is not None:
             seconds, since = self._estimate
             left = f"about {in_words(seconds - (time.monotonic() - since))} left"
         whole = Table.grid(padding=(0, 2))

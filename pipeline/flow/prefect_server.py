@@ -34,10 +34,6 @@ _QUIET = {
 }
 # In the environment of a process with a temporary server, for the processes that it starts
 _STARTED = "SEQLINE_PREFECT_STARTED"
-_HOW_TO_START = (
-    "`prefect server start` in another terminal, and `prefect config set "
-    "PREFECT_API_URL=http://127.0.0.1:4200/api`"
-)
 
 
 def prepare(root: Path) -> None:
@@ -58,8 +54,8 @@ def prepare(root: Path) -> None:
             "PREFECT_API_URL",
             redact(url),
             f"a Prefect server that answers ({problem})",
-            f"Start it ({_HOW_TO_START.split(',')[0]}), or unset it: a server is then started "
-            "for each run.",
+            "Start it (`prefect server start` in another terminal), or unset it: a server is then "
+            "started for each run.",
         )
 
 
@@ -194,8 +190,7 @@ def exposure_warning() -> str:
 def _start(root: Path) -> None:
     """Start the temporary server, and end it with this process; UserError if it does not answer."""
     print(
-        "seqline: starting a Prefect server for this run, without pages, which takes some "
-        f"seconds. For one with pages, which stays: {_HOW_TO_START}",
+        "starting a Prefect server for this run, without pages (some seconds)",
         flush=True,
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:

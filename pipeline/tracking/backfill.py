@@ -194,8 +194,7 @@ def locked_run(root: Path, key: tuple[str, str]) -> Iterator[None]:
             except run_lock.Busy as busy:
                 if busy.holder.role == "follower":
                     print(
-                        f"seqline: {key[0]}: {busy.holder} still follows its training. Its lock "
-                        "is taken over.",
+                        f"seqline: finishing the record of {key[0]}, which {busy.holder} began",
                         file=sys.stderr,
                     )
                     run_lock.take_over(root, key, _FOLLOWER_SECONDS)

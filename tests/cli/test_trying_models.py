@@ -87,6 +87,14 @@ def test_every_command_warns_about_unknown_words(command: str, run: str, text: s
     assert (result.status, result.err) == (0, f"seqline: {run} does not know: zyzzy\n")
 
 
+def test_a_picture_of_the_attention_comes_with_the_same_warning(tmp_path: Path, ask) -> None:
+    file = tmp_path / "attention.png"
+    result = ask("translate", "the zyzzy .", "--run", "attention", "--heatmap", str(file))
+    assert result.status == 0
+    assert result.err == f"seqline: wrote {file}\nseqline: attention does not know: zyzzy\n"
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
 def test_unknown_words_of_many_lines_are_one_warning(ask) -> None:
     lines = ["the children .", "zyzzy", "", "qwert the zyzzy", "zyzzy"]
     result = ask("translate", "--run", "seq2seq", stdin="\n".join(lines))

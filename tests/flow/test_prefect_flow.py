@@ -367,7 +367,7 @@ def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matt
         ]
         child.kill()
         said, _ = process.communicate(timeout=flows.PATIENCE)
-    assert said.startswith("seqline: starting a Prefect server for this run"), said
+    assert said.startswith("starting a Prefect server for this run"), said
     assert process.returncode == 0, said
     assert "Prefect's server was lost" in said
     assert "Traceback" not in said

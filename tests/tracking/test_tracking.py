@@ -240,7 +240,9 @@ def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it
     [follower] = followers(project)
     os.kill(follower, signal.SIGSTOP)
     assert "lstm: " in tracking.sync(project)
-    assert f"process {follower} still follows its training" in capsys.readouterr().err
+    assert (
+        f"finishing the record of lstm, which process {follower} began" in capsys.readouterr().err
+    )
     assert followers(project) == [follower], "it was ended"
     os.kill(follower, signal.SIGCONT)
     eventually(lambda: not followers(project))
