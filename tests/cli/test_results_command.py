@@ -15,6 +15,7 @@ from stage_runs import run_evaluate
 
 from pipeline.cli import next_steps, results, run
 from pipeline.cli.standings import load_standings
+from pipeline.dag import expected_time
 
 TOP = Path(__file__).parents[2]
 TRANSLATORS = {
@@ -118,6 +119,12 @@ def test_three_commands_to_try_have_the_project_s_own_names(
         "dvc exp run -S settings.transformer.optim.learning_rate=0.001",
         "seqline ui",
     ]
+    # The experiment is of the model that trained fastest here.
+    monkeypatch.setattr(
+        expected_time, "seconds", lambda _: {"train@lstm-1": 2.0, "train@transformer-1": 9.0}
+    )
+    commands = [command for command, _ in next_steps.after_results(evaluated, standings)]
+    assert commands[1] == "dvc exp run -S settings.lstm.optim.learning_rate=0.002"
     # Under `make repro`, the environment is on the PATH but not active in the user's shell.
     monkeypatch.setattr(sys, "prefix", str(evaluated / ".venv"))
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)

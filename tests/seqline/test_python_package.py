@@ -179,6 +179,10 @@ def test_metrics_have_a_row_for_each_number_of_each_split(scored: Path) -> None:
     assert frame.loc[("lstm", "test", "nats"), "score"] == content["test"]["nats"]
     assert frame.index.is_unique
     assert set(frame.loc["lstm"].index.get_level_values("split")) == {"test", "valid"}
+    ranking = frame[frame.ranks].reset_index()
+    assert not ranking.duplicated(["run", "split"]).any(), "one metric ranks"
+    rows = {row.run: row.score for row in ranking[ranking.split == "test"].itertuples()}
+    assert rows == seqline.runs(scored).score.dropna().to_dict()
 
 
 def test_predictions_stand_beside_the_rows_that_they_are_of(scored: Path) -> None:
