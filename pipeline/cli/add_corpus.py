@@ -175,7 +175,7 @@ def _remarks(
     if counts.rejects:
         remarks.append(f"rejected: {_rejects(counts)}")
     if block["text"]["lowercase"]:
-        remarks.append("texts are read in lower case (text.lowercase)")
+        remarks.append("texts are read in lower case; `text.lowercase: false` keeps capitals")
     return remarks + guess.notes
 
 

@@ -89,7 +89,8 @@ def add(root: Path, family: str, corpus: str, setting: str | None, seeds: int) -
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
         validate_params.check(partial)
-    remarks = [f"{corpus}: {counts.rows:,} rows and {counts.tokens:,} tokens for training"]
+    divided = ", before valid and test are split off" if "all" in getattr(read, "files", ()) else ""
+    remarks = [f"{corpus}: {counts.rows:,} rows and {counts.tokens:,} tokens for training{divided}"]
     remarks.append(f"sizes after a setting of the preset {template.preset}")
     if not is_trained:
         remarks.append(f"{model.__name__.rpartition('.')[2]} has no random numbers: one seed")
