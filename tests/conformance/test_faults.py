@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import CommandResult
 
-from pipeline.conformance import Case, cases, examine
+from pipeline.conformance import Case, cases, examine, guess
 from pipeline.core import config
 from pipeline.core.errors import UserError
 
@@ -189,6 +189,15 @@ def test_a_case_without_a_run_is_guessed_from_the_code(family: Callable[[str], C
     assert isinstance(case.build(), case.model_class)
 
 
+@pytest.mark.parametrize("name", ["seq2seq", "text_cnn", "transformer", "bert"])
+def test_blocks_are_guessed_for_copies_of_families(name: str) -> None:
+    config_class = config.named_module("pipeline.models", name, "FAMILY").Config
+    files = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
+    block = guess.block(files, config_class)
+    assert block is not None
+    config.load(config_class, block, "model")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
@@ -198,6 +207,12 @@ def test_a_case_without_a_run_is_guessed_from_the_code(family: Callable[[str], C
             "FAMILY: got my_family; expected a family of a run in params.yaml or in a preset. Or "
             "run `seqline check-model my_family --model '{window: WINDOW, embedding: EMBEDDING, "
             "hidden: HIDDEN, dropout: DROPOUT}' --task language_model`.",
+        ),
+        (
+            "at_least_one(window=self.window,",
+            "at_least_one(window=self.window - self.hidden,",
+            "FAMILY: got my_family; expected a family of a run in params.yaml or in a preset. Or "
+            "run `seqline check-model my_family --model '{window: WINDOW, ",
         ),
         (
             "    def project(",
