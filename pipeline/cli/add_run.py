@@ -11,7 +11,7 @@ tokens of the corpus:
 - texts may be as long as 99 of 100 rows are."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,19 @@ def add(root: Path, family: str, corpus: str, setting: str | None, seeds: int) -
 
 def families_for(root: Path, kind: str) -> list[str]:
     """Families that can be added for corpora of the kind: those with a setting in a preset."""
-    templates = _templates(root, kind)
+    return _from_scratch(_templates(root, [kind]))
+
+
+def all_families(root: Path) -> list[str]:
+    """Families that can be added for one of the corpora of `params.yaml`."""
+    corpora = config.section(root / "params.yaml", "corpora")
+    kinds = {_kind(block) for block in corpora.values()}
+    return sorted(
+        _from_scratch(_templates(root, [kind for kind in kinds if tables.has_text(kind)]))
+    )
+
+
+def _from_scratch(templates: Iterable[tuple[Template, str, str]]) -> list[str]:
     return list(
         dict.fromkeys(family for _, family, init_from in templates if init_from == params.SCRATCH)
     )
@@ -180,7 +192,7 @@ def _template(root: Path, family: str, corpus: str, kind: str) -> Template:
     """The first setting of a preset with the family and a task for the kind of corpus."""
     known = [
         (template, init_from)
-        for template, template_family, init_from in _templates(root, kind)
+        for template, template_family, init_from in _templates(root, [kind])
         if template_family == family
     ]
     for template, init_from in known:
@@ -208,12 +220,12 @@ def _tasks() -> list[str]:
     return config.module_names("pipeline.tasks")
 
 
-def _templates(root: Path, kind: str) -> Iterator[tuple[Template, str, str]]:
-    """Settings of the presets on corpora of the kind, each with the family and `init_from` of its
+def _templates(root: Path, kinds: Sequence[str]) -> Iterator[tuple[Template, str, str]]:
+    """Settings of the presets on corpora of the kinds, each with the family and `init_from` of its
     first run."""
     for name, text in presets.contents(root).items():
         content = yaml_reader.value(text.decode("utf-8"), name)
-        fitting = {key for key, block in content["corpora"].items() if _kind(block) == kind}
+        fitting = {key for key, block in content["corpora"].items() if _kind(block) in kinds}
         seen = set()
         for run in content["runs"].values():
             if run["setting"] in seen or run["corpus"] not in fitting:

@@ -16,7 +16,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "shapes of its task, that padding and later tokens change nothing, that decoding from the "
         "state equals reading everything, saving and loading, gradients, and that it learns a "
         "rule. The `model:` block is that of the family's first run in params.yaml, else in a "
-        "preset. `dropout` is set to 0. See docs/own_model.md."
+        "preset, else one with values that are guessed from the names and types of its keys. "
+        "`dropout` is set to 0. See docs/own_model.md."
     )
     parser.add_argument("family", metavar="FAMILY", help="the name of a file of pipeline/models/")
     parser.add_argument("--setting", help="take the `model:` block of this setting")
@@ -36,13 +37,25 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     else:
         files = [root / "params.yaml", *sorted((root / "presets").glob("*.yaml"))]
         case = cases.find(files, arguments.family, arguments.setting)
+    if case.is_guessed:
+        print_escaped(
+            f"{case.family} has no run in params.yaml or a preset. Its methods are those of "
+            f"{case.task}.\nChecking it with --model '{cases.block_text(case.block)}'"
+        )
 
     failures = 0
+    skipped = []
     for finding in examine(case):
         failures += finding.state == "FAIL"
+        if finding.state == "skip":
+            skipped.append(finding.name)
+            continue
         print_escaped(f"{finding.state:5} {finding.name}: {finding.detail}")
+    if skipped:
+        print_escaped(f"skip  {', '.join(skipped)}: not checked, as the fault above ends them all")
     if failures:
-        print_escaped(f"{arguments.family}: {failures} faults as a model of {case.task}")
+        faults = "1 fault" if failures == 1 else f"{failures} faults"
+        print_escaped(f"{arguments.family}: {faults} as a model of {case.task}")
         sys.exit(1)
     print_escaped(f"{arguments.family} keeps the contracts of {case.task}")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 HELP = "print the completion script of a shell: bash, zsh or fish"
 _SHELLS = ("bash", "zsh", "fish")
-_KINDS = ("runs", "stages", "presets", "models")
-# What an argument names, by its destination.
+_KINDS = ("runs", "stages", "presets", "models", "families", "addable-families", "corpora")
+# What an argument names, by its destination; the last words of a command come first.
 _NAMES = {
     "first": "runs",
     "second": "runs",
@@ -17,6 +17,10 @@ _NAMES = {
     "targets": "stages",
     "preset": "presets",
     "model": "models",
+    "corpora": "corpora",
+    "corpus": "corpora",
+    "family": "families",
+    "add run family": "addable-families",
 }
 
 
@@ -52,14 +56,23 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _mark(parser: argparse.ArgumentParser) -> None:
-    """Tell shtab which arguments of the parser are names or files."""
+    """Tell shtab which arguments of the parser, and of its subcommands, are names or files."""
     import shtab
 
     for action in parser._actions:
-        if action.dest in _NAMES:
-            action.complete = _names(_NAMES[action.dest])  # type: ignore[attr-defined]
+        if isinstance(action, argparse._SubParsersAction):
+            for subparser in action.choices.values():
+                _mark(subparser)
+        elif (kind := _kind(parser, action)) is not None:
+            action.complete = _names(kind)  # type: ignore[attr-defined]
         elif action.type is Path:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
+
+
+def _kind(parser: argparse.ArgumentParser, action: argparse.Action) -> str | None:
+    """The kind of names that the argument takes, if it takes names."""
+    command = parser.prog.partition(" ")[2]
+    return _NAMES.get(f"{command} {action.dest}", _NAMES.get(action.dest))
 
 
 def _names(kind: str) -> dict[str, Any]:
@@ -69,23 +82,32 @@ def _names(kind: str) -> dict[str, Any]:
     command = f"seqline completion --names {kind} 2>/dev/null"
     by_shell: dict[str, Any] = dict(shtab.cmd(command))
     # shtab would run the command once, when zsh loads the script.
-    function = f"_seqline_names_{kind}"
+    function = f"_seqline_names_{kind.replace('-', '_')}"
     definition = f"{function}() {{ compadd -- $({command}) }}"
     preamble = by_shell["preamble"] | {"zsh": definition}
     return by_shell | {"zsh": function, "preamble": preamble}
 
 
 def _project_names(root: Path, kind: str) -> list[str]:
-    from pipeline.cli import presets
     from pipeline.core import config
     from pipeline.dag import paths
     from pipeline.tracking.versions import model_name
 
     if kind == "presets":
+        from pipeline.cli import presets  # imports torch
+
         return [presets.DEFAULT, *sorted(file.stem for file in (root / "presets").glob("*.yaml"))]
     if kind == "stages":
         stages = sorted(paths.stage_names(root))
         return [*dict.fromkeys(stage.partition("@")[0] for stage in stages), *stages]
+    if kind == "families":
+        return config.module_names("pipeline.models")
+    if kind == "addable-families":
+        from pipeline.cli import add_run  # imports torch
+
+        return add_run.all_families(root)
+    if kind == "corpora":
+        return list(config.section(root / "params.yaml", "corpora"))
     runs = config.section(root / "params.yaml", "runs")
     if kind == "models":
         return sorted({model_name(run["task"], run["corpus"]) for run in runs.values()})

@@ -8,6 +8,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.locks import owner
 from pipeline.dag.paths import RunPaths
 from pipeline.flow import journal
+from pipeline.flow import progress as flow_progress
 
 OUTSIDE = (
     "seqline trains and compares sequence models. This folder is in no project of it.\n\n"
@@ -38,7 +39,9 @@ def _lines(root: Path) -> Iterator[tuple[str, str]]:
     yield "runs", f"{len(runs)} in params.yaml, {len(trained)} trained, {len(scored)} scored"
     flow = owner(root / state_dir.FLOW_LOCK)
     if flow is not None:
-        yield "running", f"a flow, process {flow.pid}"
+        progress = flow_progress.read(root)
+        stages = "" if progress is None else f": {progress}"
+        yield "running", f"a flow, process {flow.pid}{stages}"
     elif (failure := _failure(root)) is not None:
         yield "last run", failure
     if page.is_file():
@@ -62,7 +65,7 @@ def _next(
     runs: list[str], trained: list[str], scored: list[str], running: bool
 ) -> list[tuple[str, str]]:
     if running:
-        return [("seqline status", "what runs")]
+        return [("seqline status", "what runs, and how far it is")]
     if len(scored) < len(runs):
         todo = "train and compare all models" if not trained else "train and score what is missing"
         return [("seqline check", "is params.yaml in order?"), ("seqline run", todo)]

@@ -39,6 +39,14 @@ class Failed(Exception):
     """A fault: one line with the value, what is expected, and what to do."""
 
 
+class Crashed(Failed):
+    """An error raised by the model's code. `cause` is equal for the same error in another check."""
+
+    def __init__(self, line: str, cause: str) -> None:
+        super().__init__(line)
+        self.cause = cause
+
+
 Check = Callable[["Case"], None]
 """Raises Failed. Its docstring says in one line what holds if it does not."""
 
@@ -65,12 +73,13 @@ class Kind(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
     """A family with a block `model:` for one of its tasks. `component`: the model that it
-    contains."""
+    contains. `is_guessed`: task and block are from the family's code, and from no run."""
 
     family: str
     task: str
     block: dict[str, Any]
     component: "Case | None" = None
+    is_guessed: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -133,7 +142,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of a check. `skip`: a check that comes first has failed."""
+    """The outcome of a check. `skip`: an earlier fault leaves it nothing to find."""
 
     state: Literal["ok", "FAIL", "skip"]
     name: str
@@ -153,10 +162,11 @@ def load_family(family: str) -> Any:
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    """Run the checks, one after the other."""
+    """Run the checks, one after the other, until one ends in an error that an earlier one had."""
     from pipeline.conformance import common
 
     blocked = False
+    causes: set[str] = set()
     for check in common.checks(case):
         name = check.__name__.replace("_", " ")
         if blocked:
@@ -164,6 +174,11 @@ def examine(case: Case) -> Iterator[Finding]:
             continue
         try:
             run_check(check, case)
+        except Crashed as crash:
+            blocked = check in common.BASIC or crash.cause in causes
+            state: Literal["FAIL", "skip"] = "skip" if crash.cause in causes else "FAIL"
+            causes.add(crash.cause)
+            yield Finding(state, name, str(crash))
         except Failed as failure:
             yield Finding("FAIL", name, str(failure))
             blocked = check in common.BASIC
@@ -172,14 +187,17 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def run_check(check: Check, case: Case) -> None:
-    """Run one check; Failed for an error in the model's code too, with its place."""
+    """Run one check; Crashed for an error in the model's code, with its place."""
     try:
         with torch.random.fork_rng(devices=[]):
             check(case)
     except Failed:
         raise
     except Exception as error:
-        raise Failed(f"{type(error).__name__}: {describe_error(error)}{_place(error)}") from error
+        name, place = type(error).__name__, _place(error)
+        line = f"{name}: {describe_error(error)}{place}"
+        # Shapes in the message may differ: the place tells whether it is the same error.
+        raise Crashed(line, f"{name}{place}" if place else line) from error
 
 
 def summary(check: Check) -> str:

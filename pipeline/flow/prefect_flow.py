@@ -34,6 +34,7 @@ from pipeline.dag.dvc_runner import DvcRunner, open_runner
 from pipeline.dag.run_stage import Result
 from pipeline.flow import devices, display, prefect_server
 from pipeline.flow.display import Outcome
+from pipeline.flow.progress import RecordedDisplay
 from pipeline.flow.server_errors import SERVER_ERRORS
 from pipeline.flow.time_left import TimeLeft
 
@@ -153,7 +154,8 @@ def stages(targets: list[str], jobs: int) -> State[Any]:
     session = _SESSION.get()
     durations = expected_time.seconds(session.root)
     left = TimeLeft(session.plan, durations, session.jobs, session.slots)
-    progress = display.display(len(session.plan.stale()), left)
+    total = len(session.plan.stale())
+    progress = RecordedDisplay(session.root, display.display(total, left), total)
     try:
         with _watch_for_cancel(session):
             Scheduler(session, progress).work()
@@ -175,7 +177,7 @@ def stages(targets: list[str], jobs: int) -> State[Any]:
 class Scheduler:
     """Starts ready stages in the flow's thread, the critical path first, until none is left."""
 
-    def __init__(self, session: FlowState, progress: display.Display) -> None:
+    def __init__(self, session: FlowState, progress: RecordedDisplay) -> None:
         plan = session.plan
         self._session = session
         self._progress = progress

@@ -14,7 +14,9 @@ from typing import NamedTuple
 from pipeline.core.errors import UserError, redact
 from pipeline.dag.run_settings import FILE
 from pipeline.flow import journal, served_schedule
+from pipeline.flow import progress as flow_progress
 from pipeline.flow.journal import Record
+from pipeline.flow.progress import Progress
 from pipeline.flow.served_schedule import ServedSchedule
 from pipeline.promotion import settings as rules
 from pipeline.tracking import describe
@@ -23,10 +25,12 @@ _RECENT = 20  # flows among which failed ones are counted
 
 
 class Report(NamedTuple):
-    """Lines of (subject, detail), and whether nothing needs attention."""
+    """Lines of (subject, detail), whether nothing needs attention, and the progress of the flow
+    that runs its stages, if one does."""
 
     lines: list[tuple[str, str]]
     healthy: bool
+    progress: Progress | None
 
 
 def report(root: Path, now: datetime | None = None) -> Report:
@@ -39,7 +43,8 @@ def report(root: Path, now: datetime | None = None) -> Report:
     late = served_schedule.missed_runs(root, schedule, records, now) if schedule else []
     server, server_is_healthy = _server(root)
 
-    lines = [("running", _running(root, records))]
+    progress = flow_progress.read(root)
+    lines = [("running", _running(root, records, progress))]
     lines.append(("last run", _flow(root, flows[-1]) if flows else "none yet: `seqline retrain`"))
     lines.append(("last success", _flow(root, successes[-1]) if successes else "none yet"))
     lines += _failures(root, flows[-_RECENT:])
@@ -59,12 +64,13 @@ def report(root: Path, now: datetime | None = None) -> Report:
     )
     last_is_healthy = not flows or flows[-1].succeeded or journal.is_running(root, flows[-1])
     is_healthy = server_is_healthy and not late and not was_killed and last_is_healthy
-    return Report(lines, is_healthy and levels_are_left)
+    return Report(lines, is_healthy and levels_are_left, progress)
 
 
-def _running(root: Path, records: Sequence[Record]) -> str:
+def _running(root: Path, records: Sequence[Record], progress: Progress | None) -> str:
+    stages = "" if progress is None else f"{progress}; "
     running = [
-        f"{record.flow} since {_local(record.began)} (process {record.pid})"
+        f"{stages}{record.flow} since {_local(record.began)} (process {record.pid})"
         for record in records
         if journal.is_running(root, record)
     ]

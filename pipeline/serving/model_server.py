@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.serving import server_process
+from pipeline.serving import example_request, server_process
 from pipeline.tracking import describe, registry
 
 
@@ -32,5 +32,6 @@ def serve(root: Path, version: str, port: int, hosts: Sequence[str]) -> None:
     }
     server = server_process.start(server_command, describe.home(root), environment)
     url = f"{server_process.address(port)}/invocations"
-    message = f'{uri} at {url}, for POSTs of JSON such as {{"inputs": ["a text"]}} (Ctrl-C ends it)'
+    example = example_request.curl(root, version, url)
+    message = f"{uri} at {url} (Ctrl-C ends it). To ask it from another terminal:\n\n{example}\n"
     server_process.run_until_interrupted("serve", server, port, message)

@@ -177,6 +177,11 @@ def test_names_for_completion_are_the_project_s(project, seqline) -> None:
     presets = seqline(project, "completion", "--names", "presets").out.split()
     assert presets[0] == "default"
     assert "d2l" in presets
+    families = seqline(project, "completion", "--names", "addable-families").out.split()
+    assert {"attention_seq2seq", "text_cnn", "ngram_lm"} <= set(families)
+    assert not {"image_cnn", "lag_mlp", "cache_lm"} & set(families), "these cannot be added"
+    corpora = seqline(project, "completion", "--names", "corpora").out.split()
+    assert {"toy_story", "toy_en_fr"} <= set(corpora)
     models = seqline(project, "completion", "--names", "models").out.split()
     assert "translation-toy_en_fr" in models
 
@@ -191,6 +196,12 @@ def test_names_for_completion_are_the_project_s(project, seqline) -> None:
         ("seqline translate --run transformer_l", {"transformer_lm"}),
         ("seqline use mul", {"multi30k"}),
         ("seqline completion z", {"zsh"}),
+        ("seqline add ru", {"run"}),
+        ("seqline add run tex", {"text_cnn"}),
+        ("seqline add run text_cnn toy_r", {"toy_reviews"}),
+        ("seqline keep toy_e", {"toy_en_fr"}),
+        ("seqline keep toy_reviews toy_e", {"toy_en_fr"}),
+        ("seqline check-model image_c", {"image_cnn"}),
     ],
 )
 def test_bash_completes_commands_options_and_names(

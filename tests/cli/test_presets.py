@@ -217,3 +217,12 @@ def test_experiment_with_one_more_run_adds_its_stages_and_no_others(
 def test_lines_have_100_columns_at_most_but_for_addresses(file: Path) -> None:
     lines = file.read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if len(line) > 100 and "https://" not in line] == []
+
+
+def test_the_list_of_presets_has_a_whole_sentence_for_each() -> None:
+    lines = presets.listing(ROOT).splitlines()
+    assert {line[2:14].strip() for line in lines} >= {file.stem for file in FILES[1:]}
+    for line in lines:
+        assert len(line) <= 100, line
+        assert line[15].isupper(), line
+        assert line.endswith("."), line

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import CommandResult
 
-from pipeline.conformance import Case, cases, examine
+from pipeline.conformance import Case, cases, examine, guess
 from pipeline.core import config
 from pipeline.core.errors import UserError
 
@@ -128,7 +128,8 @@ def family(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Case]:
             "module_names",
             lambda package: names(package) + ["my_family"] * (package == "pipeline.models"),
         )
-        exec(compile(source, "my_family.py", "exec"), module.__dict__)
+        file = ROOT / "pipeline/models/my_family.py"  # findings name the line of such a file
+        exec(compile(source, str(file), "exec"), module.__dict__)
         return Case(family="my_family", task="language_model", block=BLOCK)
 
     return install
@@ -162,6 +163,72 @@ def test_nothing_is_tried_without_a_model(family: Callable[[str], Case]) -> None
     source = TEMPLATE.replace("    def project(", "    def readout(")
     states = [finding.state for finding in examine(family(source))]
     assert states == ["ok", "FAIL", *["skip"] * 9]
+
+
+def test_an_error_in_every_check_is_one_fault(family: Callable[[str], Case]) -> None:
+    old, new, _, line = FAULTS["an error"]
+    findings = list(examine(family(TEMPLATE.replace(old, new))))
+    assert [finding.state for finding in findings] == ["ok", "ok", "FAIL", *["skip"] * 8]
+    assert findings[2].detail.startswith(line)
+
+
+def test_checks_continue_after_an_error_that_only_one_has(family: Callable[[str], Case]) -> None:
+    source = TEMPLATE.replace("        return (state[0].index", "        return (lost[0].index")
+    assert source != TEMPLATE
+    findings = {finding.name: finding for finding in examine(family(source))}
+    assert findings["states"].detail.startswith("NameError: name 'lost' is not defined")
+    failed = [name for name, finding in findings.items() if finding.state != "ok"]
+    assert failed == ["states"]
+
+
+def test_a_case_without_a_run_is_guessed_from_the_code(family: Callable[[str], Case]) -> None:
+    family(TEMPLATE)
+    case = cases.find([ROOT / "params.yaml"], "my_family", None)
+    assert (case.task, case.is_guessed) == ("language_model", True)
+    assert list(case.block) == ["window", "embedding", "hidden", "dropout"]
+    assert isinstance(case.build(), case.model_class)
+
+
+@pytest.mark.parametrize("name", ["seq2seq", "text_cnn", "transformer", "bert"])
+def test_blocks_are_guessed_for_copies_of_families(name: str) -> None:
+    config_class = config.named_module("pipeline.models", name, "FAMILY").Config
+    files = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
+    block = guess.block(files, config_class)
+    assert block is not None
+    config.load(config_class, block, "model")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            "    hidden: int\n",
+            "    hidden: tuple[int, ...]\n",
+            "FAMILY: got my_family; expected a family of a run in params.yaml or in a preset. Or "
+            "run `seqline check-model my_family --model '{window: WINDOW, embedding: EMBEDDING, "
+            "hidden: HIDDEN, dropout: DROPOUT}' --task language_model`.",
+        ),
+        (
+            "at_least_one(window=self.window,",
+            "at_least_one(window=self.window - self.hidden,",
+            "FAMILY: got my_family; expected a family of a run in params.yaml or in a preset. Or "
+            "run `seqline check-model my_family --model '{window: WINDOW, ",
+        ),
+        (
+            "    def project(",
+            "    def readout(",
+            "FAMILY: got my_family with methods of no task; expected a family of a run in "
+            "params.yaml or in a preset. Or run `seqline check-model my_family --model '{window: ",
+        ),
+    ],
+)
+def test_what_cannot_be_guessed_is_asked_for(
+    old: str, new: str, line: str, family: Callable[[str], Case]
+) -> None:
+    family(TEMPLATE.replace(old, new))
+    with pytest.raises(UserError) as refusal:
+        cases.find([ROOT / "params.yaml"], "my_family", None)
+    assert str(refusal.value).startswith(line)
 
 
 # The command
@@ -207,6 +274,21 @@ def test_command_prints_a_line_for_each_check(
     *lines, last = result.out.splitlines()
     assert all(line.startswith("ok    ") for line in lines)
     assert last == "recurrent_ar keeps the contracts of series"
+
+
+def test_command_counts_one_fault_and_names_its_guess(
+    project: Path, seqline: Callable[..., CommandResult], family: Callable[[str], Case]
+) -> None:
+    old, new, _, line = FAULTS["an error"]
+    family(TEMPLATE.replace(old, new))
+    result = seqline(project, "check-model", "my_family")
+    assert result.status == 1
+    first, second, *_, fault, skipped, last = result.out.splitlines()
+    assert first.endswith("Its methods are those of language_model.")
+    assert second.startswith("Checking it with --model '{window: ")
+    assert fault.startswith(f"FAIL  shapes: {line}")
+    assert skipped.startswith("skip  repeatable, causality, ")
+    assert last == "my_family: 1 fault as a model of language_model"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""A block `model:` for a family that no params file has: for each key a value of another family's
+key of the same name, or one that suits the type."""
+
+import dataclasses
+import typing
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from pipeline.core import config
+from pipeline.core.errors import UserError
+
+_BY_TYPE: dict[Any, Any] = {int: 8, float: 0.1, bool: False, str: "none"}
+
+
+def block(files: Iterable[Path], config_class: type) -> dict[str, Any] | None:
+    """The values of all keys of the class `Config`; None if a key has a type with none to guess,
+    such as a
+    list under a new name, or if the class refuses the values together."""
+    known = _known_values(files)
+    values = {}
+    for key, hint in typing.get_type_hints(config_class).items():
+        choices = [value for value, _ in known.get(key, Counter()).most_common()]
+        suited = _suited(hint, choices)
+        if not suited:
+            return None
+        values[key] = suited[0]
+    return values if _is_accepted(config_class, values) else None
+
+
+def _is_accepted(config_class: type, values: Mapping[str, Any]) -> bool:
+    """Whether the class takes the values together, by its own conditions."""
+    if not dataclasses.is_dataclass(config_class):
+        return True  # the first check says what it should be
+    try:
+        config.load(config_class, values, "model")
+    except UserError:
+        return False
+    return True
+
+
+def _known_values(files: Iterable[Path]) -> dict[str, Counter[Any]]:
+    """The values that the settings of the files have for a key of `model:`, and how often."""
+    known: dict[str, Counter[Any]] = {}
+    for file in files:
+        for setting in config.read(file).get("settings", {}).values():
+            model = setting.get("model") if isinstance(setting, Mapping) else None
+            for key, value in (model or {}).items():
+                if isinstance(value, list):
+                    value = tuple(value)
+                if isinstance(value, bool | int | float | str | tuple):
+                    known.setdefault(key, Counter())[value] += 1
+    return known
+
+
+def _suited(hint: Any, choices: list[Any]) -> list[Any]:
+    """The choices of the type `hint` and, last, a value that depends on the type alone, if it has
+    one."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return [value for value in choices if value in arguments] + [arguments[0]]
+    if NoneType in arguments:
+        return [None]
+    if typing.get_origin(hint) is tuple:
+        return [list(value) for value in choices if isinstance(value, tuple)]
+    if hint not in _BY_TYPE:
+        return []
+    return [value for value in choices if type(value) is hint] + [_BY_TYPE[hint]]
