@@ -39,7 +39,10 @@ def show_scores(root: Path, targets: Sequence[str]) -> None:
     from pipeline.core import params
     from pipeline.runs import table
 
-    wanted = {target.partition("@")[2] for target in targets}
+    kind = "evaluate@"
+    wanted = {target.removeprefix(kind) for target in targets if target.startswith(kind)}
+    if not wanted:
+        return
     rows = [row for row in table.rows(root) if row.run in wanted and row.score is not None]
     if not rows:
         return

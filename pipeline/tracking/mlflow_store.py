@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,8 @@ from urllib.parse import quote
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from pipeline.core import loopback
 from pipeline.core.errors import describe_error, redact, refuse
@@ -37,6 +39,8 @@ _ENVIRONMENT = {
 }
 ARTIFACT_SCHEME = "mlflow-artifacts:/"
 _LOCKED_SECONDS = 5.0
+_CONNECT_SECONDS = 30.0  # to another continent and a busy server
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306}
 _MAX_RUNS = 100  # of one key: more than anybody has
 # limits of MLflow's log_batch: metrics, and params or tags, in one call
 _METRICS_PER_CALL = 1000
@@ -54,6 +58,8 @@ def connect(root: Path) -> MlflowClient:
     database = describe.database(root)
     if database is not None:
         _check(database)
+    else:
+        _reach(describe.uri(root))
     if "MLFLOW_TRACKING_URI" not in os.environ:
         _create(describe.home(root) / "mlflow.db")
     client = _only_failures(lambda: MlflowClient(tracking_uri=describe.uri(root)))
@@ -101,6 +107,18 @@ def _check(database: Path) -> None:
             connection.execute("select count(*) from sqlite_master").fetchall()
     except sqlite3.Error as error:
         raise MlflowException(f"{database}: {error}") from None
+
+
+def _reach(address: str) -> None:
+    """Raise OSError if no server listens at the address of a database: MLflow would retry for
+    minutes."""
+    try:
+        url = make_url(address)
+    except ArgumentError:
+        return  # no database, or one that MLflow refuses itself
+    usual = _DATABASE_PORTS.get(url.get_backend_name())
+    if url.host and usual:
+        socket.create_connection((url.host, url.port or usual), _CONNECT_SECONDS).close()
 
 
 @contextmanager

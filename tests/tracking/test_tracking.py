@@ -320,11 +320,7 @@ def test_sync_with_a_dead_server_says_so_in_one_line(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "scheme",
-    # MLflow tries to connect for more than a minute.
-    ["postgres", pytest.param("postgresql", marks=pytest.mark.long), "http"],
-)
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "mysql", "http"])
 @pytest.mark.parametrize("asked", ["sync", "ui"])
 def test_no_message_holds_the_password_of_the_store(
     scheme: str, asked: str, project: Path, monkeypatch: pytest.MonkeyPatch
