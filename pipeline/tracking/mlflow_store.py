@@ -3,25 +3,21 @@
 import json
 import logging
 import os
-import socket
-import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core import loopback
 from pipeline.core.errors import describe_error, redact, refuse
-from pipeline.tracking import describe
+from pipeline.tracking import describe, probe
 from pipeline.tracking.run_lock import locks
 
 Failure = (MlflowException, SQLAlchemyError, OSError, ImportError)
@@ -38,9 +34,6 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 ARTIFACT_SCHEME = "mlflow-artifacts:/"
-_LOCKED_SECONDS = 5.0
-_CONNECT_SECONDS = 30.0  # to another continent and a busy server
-_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306}
 _MAX_RUNS = 100  # of one key: more than anybody has
 # limits of MLflow's log_batch: metrics, and params or tags, in one call
 _METRICS_PER_CALL = 1000
@@ -57,9 +50,9 @@ def connect(root: Path) -> MlflowClient:
 
     database = describe.database(root)
     if database is not None:
-        _check(database)
+        probe.open_file(database)
     else:
-        _reach(describe.uri(root))
+        probe.reach(describe.uri(root))
     if "MLFLOW_TRACKING_URI" not in os.environ:
         _create(describe.home(root) / "mlflow.db")
     client = _only_failures(lambda: MlflowClient(tracking_uri=describe.uri(root)))
@@ -90,35 +83,6 @@ def _only_failures(action: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # KeyError, TypeError ... of the library's parsing of a response
         raise MlflowException(f"{type(error).__name__}: {describe_error(error)[:200]}") from error
-
-
-def _check(database: Path) -> None:
-    """Raise the error of opening the SQLite file, if there is one: MLflow would retry for
-    minutes."""
-    if not database.exists():
-        return
-    if database.is_dir():
-        raise IsADirectoryError(f"{database} is a folder, not an SQLite file")
-
-    # Read-only: opening must not create or change anything.
-    address = f"file:{quote(os.fsencode(database.absolute()))}?mode=ro"
-    try:
-        with closing(sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)) as connection:
-            connection.execute("select count(*) from sqlite_master").fetchall()
-    except sqlite3.Error as error:
-        raise MlflowException(f"{database}: {error}") from None
-
-
-def _reach(address: str) -> None:
-    """Raise OSError if no server listens at the address of a database: MLflow would retry for
-    minutes."""
-    try:
-        url = make_url(address)
-    except ArgumentError:
-        return  # no database, or one that MLflow refuses itself
-    usual = _DATABASE_PORTS.get(url.get_backend_name())
-    if url.host and usual:
-        socket.create_connection((url.host, url.port or usual), _CONNECT_SECONDS).close()
 
 
 @contextmanager
