@@ -20,7 +20,7 @@ from tracking_project import all_runs, empty_store, project, write_project
 
 from pipeline import tracking
 from pipeline.core.errors import UserError
-from pipeline.tracking import describe, mlflow_store
+from pipeline.tracking import describe, mlflow_store, probe
 
 __all__ = ["empty_store", "project"]  # fixtures
 ORDINARY = [
@@ -200,7 +200,7 @@ def assert_one_line(result: Any) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A locked file is given up at once."""
-    monkeypatch.setattr(mlflow_store, "_LOCKED_SECONDS", 0.1)
+    monkeypatch.setattr(probe, "_LOCKED_SECONDS", 0.1)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
