@@ -12,6 +12,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "seqline add run text_cnn reviews  # a model of it, with three seeds",
     ),
     "keep": ("seqline keep reviews  # your corpus alone: the built-in ones leave params.yaml",),
+    "tidy": ("seqline tidy  # after `dvc exp run -S`",),
     "check": ("seqline check",),
     "check-model": ("seqline check-model my_family",),
     "claims": ("seqline claims", "seqline claims --update  # write the figures of a new report"),

@@ -30,11 +30,17 @@ def after_results(root: Path, standings: Sequence[Standing]) -> list[tuple[str, 
     change = next(filter(None, (_change(standing) for standing in fastest)), None)
     steps = [
         (activation(root), "once in each terminal"),
-        (answer, "ask the best model; try a text of your own"),
-        (change, "change a number and train again; then `dvc metrics diff`"),
+        (answer, _asking(answer)),
+        (change, "change a number and train again; then `dvc metrics diff` and `seqline tidy`"),
         ("seqline ui", "curves and scores of all runs, in MLflow"),
     ]
     return [(command, why) for command, why in steps if command is not None]
+
+
+def _asking(command: str | None) -> str:
+    """Return what the command that asks a model is for."""
+    picture = "; `--heatmap FILE.png` draws its attention" if "translate" in (command or "") else ""
+    return f"ask the best model; try a text of your own{picture}"
 
 
 def activation(root: Path) -> str | None:

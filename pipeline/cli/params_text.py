@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.core import config
@@ -41,6 +41,13 @@ def edited(text: str, edit: Callable[[Any], None]) -> str:
     written = io.StringIO()
     round_trip.dump(content, written)
     return written.getvalue()
+
+
+def in_line(values: list[Any]) -> CommentedSeq:
+    """The list, to be written in one line."""
+    sequence = CommentedSeq(values)
+    sequence.fa.set_flow_style()
+    return sequence
 
 
 def _keep_anchors(content: Any) -> None:
