@@ -201,7 +201,7 @@ def diagnose(output: str, log: Path) -> SetupError:
 
 
 class Progress:
-    """How far pip is: one line that is rewritten on a terminal, else a line for every 25 wheels."""
+    """Progress of pip: on a terminal one line, rewritten; elsewhere a line per 25 packages."""
 
     def __init__(self) -> None:
         self._wheels = 0

@@ -69,11 +69,11 @@ def add(root: Path, file: str, name: str | None, columns: dict[str, str]) -> Add
 
 
 def _check_exists(file: Path) -> None:
-    """Refuse a path with nothing there, naming the most similar one of its folder."""
+    """Refuse a path that does not exist, and suggest the most similar name in its folder."""
     if os.path.lexists(file):
         return
-    beside = sorted(path.name for path in file.parent.iterdir()) if file.parent.is_dir() else []
-    todo = config.nearest(file.name, beside) or "Correct the path."
+    siblings = sorted(path.name for path in file.parent.iterdir()) if file.parent.is_dir() else []
+    todo = config.nearest(file.name, siblings) or "Correct the path."
     raise refuse("FILE", str(file), "a file, zip or folder", todo)
 
 

@@ -39,11 +39,11 @@ def show_scores(root: Path, targets: Sequence[str]) -> None:
     from pipeline.core import params
     from pipeline.runs import table
 
-    kind = "evaluate@"
-    wanted = {target.removeprefix(kind) for target in targets if target.startswith(kind)}
-    if not wanted:
+    prefix = "evaluate@"
+    names = {target.removeprefix(prefix) for target in targets if target.startswith(prefix)}
+    if not names:
         return
-    rows = [row for row in table.rows(root) if row.run in wanted and row.score is not None]
+    rows = [row for row in table.rows(root) if row.run in names and row.score is not None]
     if not rows:
         return
     print_escaped(f"\n{run_table.text(rows)}")

@@ -16,13 +16,14 @@ _BY_TYPE: dict[Any, Any] = {int: 8, float: 0.1, bool: False, str: "none"}
 
 
 def block(files: Iterable[Path], config_class: type) -> dict[str, Any] | None:
-    """The values of all keys of the class `Config`; None if a key has a type with none to guess,
-    such as a
-    list under a new name, or if the class refuses the values together."""
-    known = _known_values(files)
+    """Return a value for each key of the class `Config`.
+
+    None if a key has a type without a usual value, such as a list under a new name, or if the class
+    refuses the values together."""
+    used = _used_values(files)
     values = {}
     for key, hint in typing.get_type_hints(config_class).items():
-        choices = [value for value, _ in known.get(key, Counter()).most_common()]
+        choices = [value for value, _ in used.get(key, Counter()).most_common()]
         suited = _suited(hint, choices)
         if not suited:
             return None
@@ -31,7 +32,7 @@ def block(files: Iterable[Path], config_class: type) -> dict[str, Any] | None:
 
 
 def _is_accepted(config_class: type, values: Mapping[str, Any]) -> bool:
-    """Whether the class takes the values together, by its own conditions."""
+    """Return true if `Config` accepts these values together."""
     if not dataclasses.is_dataclass(config_class):
         return True  # the first check says what it should be
     try:
@@ -41,9 +42,9 @@ def _is_accepted(config_class: type, values: Mapping[str, Any]) -> bool:
     return True
 
 
-def _known_values(files: Iterable[Path]) -> dict[str, Counter[Any]]:
-    """The values that the settings of the files have for a key of `model:`, and how often."""
-    known: dict[str, Counter[Any]] = {}
+def _used_values(files: Iterable[Path]) -> dict[str, Counter[Any]]:
+    """Count the values that the settings of the files have for each key of `model:`."""
+    used: dict[str, Counter[Any]] = {}
     for file in files:
         for setting in config.read(file).get("settings", {}).values():
             model = setting.get("model") if isinstance(setting, Mapping) else None
@@ -51,8 +52,8 @@ def _known_values(files: Iterable[Path]) -> dict[str, Counter[Any]]:
                 if isinstance(value, list):
                     value = tuple(value)
                 if isinstance(value, bool | int | float | str | tuple):
-                    known.setdefault(key, Counter())[value] += 1
-    return known
+                    used.setdefault(key, Counter())[value] += 1
+    return used
 
 
 def _suited(hint: Any, choices: list[Any]) -> list[Any]:

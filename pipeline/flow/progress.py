@@ -1,4 +1,4 @@
-"""How far the flow at work is, `.seqline/flow/progress.json`, for `seqline status`.
+"""Progress of the running flow, in `.seqline/flow/progress.json`, which `seqline status` shows.
 
 The flow replaces the file whenever a stage starts or ends, and removes it at its end. After a kill
 the file stays, and counts only while its process holds the project's lock."""
@@ -83,8 +83,7 @@ class RecordedDisplay:
 
 
 def read(root: Path) -> Progress | None:
-    """Return how far the flow is that holds the project's lock; None if none runs, or if it has not
-    begun with its stages."""
+    """Return the progress of the running flow; None if none runs, or before its first stage."""
     owner = locks.owner(root / state_dir.FLOW_LOCK)
     if owner is None:
         return None

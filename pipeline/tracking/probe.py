@@ -1,4 +1,4 @@
-"""Whether a store can be opened at all: MLflow would retry for minutes. Imports mlflow."""
+"""Quick checks of a store before MLflow opens it, which retries for minutes. Imports mlflow."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""How far a flow is, as it leaves it on disk for `seqline status`."""
+"""The file with the progress of a flow, and what `seqline status` shows of it."""
 
 import json
 import subprocess
@@ -101,6 +101,8 @@ def test_a_full_disk_does_not_end_the_run(tmp_path: Path) -> None:
     recorded = RecordedDisplay(tmp_path, Silent(), 1)
     recorded.stage_started("train@a")
     recorded.close()
+    with flow_lock(tmp_path, wait=False):
+        assert progress.read(tmp_path) is None
 
 
 def test_status_names_what_runs_and_how_far_it_is(

@@ -105,9 +105,9 @@ def test_nothing_is_said_before_a_stage_of_each_kind_has_run() -> None:
     left = TimeLeft(plan, {}, 1, NO_PLACES)
     assert left.seconds() is None
     left.ended("train@a", 7.0, ok=True)
-    known = left.seconds()
-    assert known is not None, "two trainings as long as the first; one report by default"
-    assert known > 14.0
+    seconds = left.seconds()
+    assert seconds is not None, "two trainings as long as the first; one report by default"
+    assert seconds > 14.0
 
 
 def test_after_the_first_training_predictions_are_a_share_of_trainings() -> None:
@@ -116,9 +116,9 @@ def test_after_the_first_training_predictions_are_a_share_of_trainings() -> None
     needs |= {f"predict@{name}": (f"train@{name}",) for name in "abcd"}
     left = TimeLeft(Plan(needs, frozenset()), {}, 1, NO_PLACES)
     left.ended("train@a", 100.0, ok=True)
-    known = left.seconds()
-    assert known is not None
-    assert 300.0 < known < 400.0
+    seconds = left.seconds()
+    assert seconds is not None
+    assert 300.0 < seconds < 400.0
     left.ended("predict@a", 1.0, ok=True)
     assert left.seconds() == 303.0, "now a prediction has been seen"
 
