@@ -9,9 +9,9 @@ from pathlib import Path
 from pipeline.core import params
 from pipeline.dag import expected_time
 from pipeline.report.standing import Standing
+from pipeline.runs.sample_text import sample_text
 from pipeline.scoring import tasks
 
-_BLANK = "___"
 _UNKNOWN_SECONDS = 1e9  # of a training that has not run here
 _OWN_TEXT = "a text of your own"
 # Commands that answer a text, the one that shows most first.
@@ -39,7 +39,8 @@ def after_results(root: Path, standings: Sequence[Standing]) -> list[tuple[str, 
 
 def _asking(command: str | None) -> str:
     """Return what the command that asks a model is for."""
-    picture = "; `--heatmap FILE.png` draws its attention" if "translate" in (command or "") else ""
+    translates = command is not None and command.startswith("seqline translate ")
+    picture = "; `--heatmap FILE.png` draws its attention" if translates else ""
     return f"ask the best model; try a text of your own{picture}"
 
 
@@ -57,9 +58,8 @@ def ask(root: Path, run: params.Run, name: str) -> str | None:
     command = _command(run.task)
     if command is None:
         return None
-    samples = params.corpus(root / "params.yaml", run.corpus).samples
-    prompts = [sample.prompt for sample in samples if _BLANK not in sample.prompt]
-    return f"seqline {command} {shlex.quote((prompts or [_OWN_TEXT])[0])} --run {name}"
+    text = sample_text(root, run.task, run.corpus) or _OWN_TEXT
+    return f"seqline {command} {shlex.quote(text)} --run {name}"
 
 
 def _rank(standing: Standing) -> int:
