@@ -18,13 +18,19 @@ def choose(root: Path, name: str | None, command: str) -> NamedRun:
     """The trained run or setting `name`, or the champion `MODEL@champion`.
 
     `@champion` is that of the only corpus with models for the command. Without a name it is this
-    champion or, if there is none, the best run; a line on stderr names it. UserError if there is
-    none, or if there are several corpora to choose from."""
+    champion or, if there is none, the best run. A setting answers by its first run. A line on
+    stderr names the run, unless `name` does. UserError if there is none, or if there are several
+    corpora to choose from."""
     if name is None:
         return _default(root, command)
     if "@" in name:
         return _with_alias(root, name, command)
-    return trained.by_name(root, names.run_of(root, name, "--run"), "--run")
+    run = names.run_of(root, name, "--run")
+    if run != name:
+        seeds = sum(block.get("setting") == name for block in names.blocks(root).values())
+        which = "only seed" if seeds == 1 else f"first of {seeds} seeds"
+        print(f"seqline: answers by {run}, the {which} of {name}", file=sys.stderr)
+    return trained.by_name(root, run, "--run")
 
 
 def version_to_serve(root: Path, what: str) -> str:
@@ -60,9 +66,7 @@ def _default(root: Path, command: str) -> NamedRun:
         return trained.of_version(root, champion)
 
     best = trained.by_name(root, best_run(root, runs), "--run")
-    has_validation = tasks.promotion(best.task).validation is not None
-    rank = f"the best of {model} on validation data" if has_validation else f"the first of {model}"
-    why = f"{rank}; there is no champion yet"
+    why = f"{how_chosen(root, best.task, runs, model)}; there is no champion yet"
     print(f"seqline: answers by {best.name}, {why}", file=sys.stderr)
     return best
 
@@ -113,6 +117,16 @@ def _only_model(root: Path, command: str, got: str) -> tuple[str, list[str]]:
 def best_run(root: Path, runs: Sequence[str]) -> str:
     """The best of trained runs of one task and corpus on validation data; the first one if none is
     evaluated."""
-    paths = RunPaths(root)
-    evaluated = [run for run in runs if paths.option("evaluate", run, "metrics").exists()]
+    evaluated = _evaluated(root, runs)
     return select.best_run(root, evaluated) if evaluated else runs[0]
+
+
+def how_chosen(root: Path, task: str, runs: Sequence[str], group: str) -> str:
+    """How `best_run` chose among the runs of `group`, in words."""
+    has_validation = tasks.promotion(task).validation is not None and _evaluated(root, runs)
+    return f"the best of {group} on validation data" if has_validation else f"the first of {group}"
+
+
+def _evaluated(root: Path, runs: Sequence[str]) -> list[str]:
+    paths = RunPaths(root)
+    return [run for run in runs if paths.option("evaluate", run, "metrics").exists()]

@@ -69,9 +69,14 @@ def _runs(root: Path, rows: "list[RunRow]") -> "tuple[DemoRun, ...]":
     for row in rows:
         by_setting.setdefault(row.setting, []).append(row)
     best = []
+    why: dict[str, str] = {}
     for seeds in by_setting.values():
-        name = chosen_run.best_run(root, [row.run for row in seeds])
+        names = [row.run for row in seeds]
+        name = chosen_run.best_run(root, names)
         best.append(next(row for row in seeds if row.run == name))
+        if len(names) > 1:
+            group = f"{len(names)} seeds"
+            why[name] = chosen_run.how_chosen(root, seeds[0].task, names, group)
 
     runs = []
     for row in sorted(best, key=_rank):
@@ -83,7 +88,8 @@ def _runs(root: Path, rows: "list[RunRow]") -> "tuple[DemoRun, ...]":
             title, percent, _ = row.metric.partition(", %")
             unit = " %" if percent else ""
             score = f"{title} {row.score:.{row.decimals}f}{unit} ({row.split})"
-        runs.append(DemoRun(row.run, row.setting, row.family, score, row.task, files))
+        name = f"{row.run}, {why[row.run]}" if row.run in why else row.run
+        runs.append(DemoRun(row.run, name, row.setting, row.family, score, row.task, files))
     return tuple(runs)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from pipeline.cli import input_text, prompt
 from pipeline.cli.input_text import Line
 from pipeline.cli.prediction_stream import PredictionStream
-from pipeline.cli.unknown_words import UnknownWords
+from pipeline.cli.unknown_words import SmallCorpusHint, UnknownWords
 from pipeline.core import atomic
 from pipeline.core.errors import UserError, printable, refuse
 from pipeline.predictor import unknown_words, vocabulary
@@ -56,31 +56,33 @@ def reply(root: Path, arguments: argparse.Namespace, replies: Replies[T]) -> Non
     if text is not None and file is not None:
         raise refuse("--file", f"{file}, and a text", "one of them")
     codec = vocabulary(replies.runs[0].task, replies.runs[0].files.vocab)
+    hint = SmallCorpusHint(root, replies.runs[0], codec)
 
     if text is None and file is None and output is None and prompt.is_possible():
         for line in prompt.lines(root, replies.command, f"Texts for {replies.name}, one a line."):
             try:
-                _answer([line], replies, codec, arguments.json, print)
+                _answer([line], replies, codec, hint, arguments.json, print)
             except UserError as error:
                 print(f"seqline: {error}", file=sys.stderr)
         return
 
     lines = input_text.texts(text, file)
     if output is None:
-        _answer(lines, replies, codec, arguments.json, print)
+        _answer(lines, replies, codec, hint, arguments.json, print)
         return
     with _written(output) as print_line:
-        _answer(lines, replies, codec, arguments.json, print_line)
+        _answer(lines, replies, codec, hint, arguments.json, print_line)
 
 
-def warn_of(runs: Sequence[NamedRun], lines: Sequence[Line]) -> None:
-    """Print one line on stderr about the words of the lines that the runs do not know."""
+def warn_of(root: Path, runs: Sequence[NamedRun], lines: Sequence[Line]) -> None:
+    """Print on stderr which words of the lines the runs do not know, if there are any."""
     codec = vocabulary(runs[0].task, runs[0].files.vocab)
     unknown = UnknownWords(_name(runs))
     texts = [line.required() for line in lines]
     for line, words in zip(lines, unknown_words(codec, texts), strict=True):
         unknown.add(line, words)
-    unknown.warn()
+    if unknown.warn():
+        SmallCorpusHint(root, runs[0], codec).print_once()
 
 
 def _name(runs: Sequence[NamedRun]) -> str:
@@ -91,6 +93,7 @@ def _answer(
     lines: Iterable[Line],
     replies: Replies[T],
     codec: Codec | None,
+    hint: SmallCorpusHint,
     as_json: bool,
     print_line: Print,
 ) -> None:
@@ -109,7 +112,8 @@ def _answer(
         print_line(_json(line, rows, words))
 
     replies.warn()
-    unknown.warn()
+    if unknown.warn():
+        hint.print_once()
     stream.finish()
 
 

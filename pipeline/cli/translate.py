@@ -61,7 +61,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     if arguments.heatmap is not None:
         lines = list(input_text.texts(arguments.text, arguments.file))
         _draw_heatmap(session, lines, n_best, prefix, arguments.heatmap)
-        warn_of(runs, lines)
+        warn_of(root, runs, lines)
         return
 
     def plain(line: Line, hypotheses: "Sequence[Prediction] | None") -> str:

@@ -16,10 +16,11 @@ from pipeline.tracking.versions import Version
 
 @dataclass(frozen=True, slots=True)
 class NamedRun:
-    """A trained run: its name, its task, and its files."""
+    """A trained run: its name, its task, its corpus, and its files."""
 
     name: str
     task: str
+    corpus: str
     files: TrainedRun
 
 
@@ -56,14 +57,14 @@ def by_name(root: Path, name: str, where: str, device: str | None = None) -> Nam
             f"one of {run.corpus}, as params.yaml says",
             "Run `dvc repro`.",
         )
-    return NamedRun(name, run.task, _files(root, model, vocab, run.search, device))
+    return NamedRun(name, run.task, run.corpus, _files(root, model, vocab, run.search, device))
 
 
 def of_version(root: Path, version: Version, device: str | None = None) -> NamedRun:
     """The run of a registered version with its own weights, whatever was trained since."""
     model, vocab = (cache.served_folder(root, version.md5(kind)) for kind in ("model", "vocab"))
     files = _files(root, model, vocab, version.block.get("search"), device)
-    return NamedRun(version.run, version.task, files)
+    return NamedRun(version.run, version.task, str(version.block["corpus"]), files)
 
 
 def _files(

@@ -146,7 +146,9 @@ function show(chosen, rows) {
   $("unknown").hidden = unknown.length === 0;
   const shown = unknown.slice(0, 10).join(", ");
   const more = unknown.length > 10 ? ` and ${unknown.length - 10} more` : "";
-  $("unknown").textContent = `Not in the vocabulary, so read as an unknown word: ${shown}${more}.`;
+  const examples = chosen.examples.length ? " The examples above have words that it knows." : "";
+  $("unknown").textContent =
+    `Not among the words of ${chosen.corpus}, so read as unknown: ${shown}${more}.${examples}`;
 }
 
 function card(chosen, row) {

@@ -45,10 +45,11 @@ _FILES = {
 
 @dataclass(frozen=True, slots=True)
 class DemoRun:
-    """A trained run on the page: its name, setting and family, its score in words, its task, and
-    its files."""
+    """A trained run on the page: its name, the same with how it was chosen, its setting and family,
+    its score in words, its task, and its files."""
 
     name: str
+    described: str
     setting: str
     family: str
     score: str
@@ -108,7 +109,12 @@ class Demo:
             raise TimeoutError from error
 
     def _row(self, panel: Panel, run: DemoRun, text: str, seed: int) -> dict[str, Any]:
-        row = {"setting": run.setting, "family": run.family, "run": run.name, "score": run.score}
+        row = {
+            "setting": run.setting,
+            "family": run.family,
+            "run": run.described,
+            "score": run.score,
+        }
         try:
             return row | self._ask(panel, run)(text, seed)
         except OutOfTime:

@@ -55,6 +55,11 @@ def words_of(trained: Path, corpus: str, side: str) -> list[str]:
     return [token for token in table["token"].to_pylist() if not token.startswith("<")]
 
 
+def hint(trained: Path, corpus: str, side: str) -> str:
+    """The line about a corpus of few words, whose sample has a word that is not among them."""
+    return f"seqline: {corpus} has only {len(words_of(trained, corpus, side))} words\n"
+
+
 # --- texts: case and unknown words
 
 
@@ -67,10 +72,12 @@ def test_capital_letters_change_nothing_on_a_lowercase_corpus(ask, trained: Path
     assert {ask("translate", "--run", "seq2seq", form).err for form in (text, text.upper())} == {""}
 
 
-def test_words_that_the_run_does_not_know_are_named_once(ask) -> None:
+def test_words_that_the_run_does_not_know_are_named_once(ask, trained: Path) -> None:
     result = ask("translate", "--run", "seq2seq", "The zyzzy qwert Zyzzy .")
     assert result.status == 0
-    assert result.err == "seqline: seq2seq does not know: zyzzy, qwert\n"
+    assert result.err == "seqline: seq2seq does not know: zyzzy, qwert\n" + hint(
+        trained, "toy_en_fr", "source"
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,22 +91,47 @@ def test_words_that_the_run_does_not_know_are_named_once(ask) -> None:
 )
 def test_every_command_warns_about_unknown_words(command: str, run: str, text: str, ask) -> None:
     result = ask(command, "--run", run, text)
-    assert (result.status, result.err) == (0, f"seqline: {run} does not know: zyzzy\n")
+    lines = result.err.splitlines()
+    assert (result.status, lines[0]) == (0, f"seqline: {run} does not know: zyzzy")
+    assert re.match(r"seqline: toy_\w+ has only \d+ words", lines[1])
+    assert len(lines) == 2
 
 
-def test_a_picture_of_the_attention_comes_with_the_same_warning(tmp_path: Path, ask) -> None:
+def test_a_sample_without_unknown_words_is_offered_to_try(
+    ask, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = " ".join(words_of(trained, "toy_en_fr", "source")[:3])
+    monkeypatch.setattr(unknown_words, "sample_text", lambda *_: sample)
+    result = ask("translate", "--run", "seq2seq", "qwert")
+    assert result.err.endswith(f' words; a text for it: "{sample}"\n')
+
+
+def test_a_large_corpus_has_no_hint(ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unknown_words, "_SMALL", 2)
+    result = ask("translate", "--run", "seq2seq", "qwert")
+    assert result.err == "seqline: seq2seq does not know: qwert\n"
+
+
+def test_a_picture_of_the_attention_comes_with_the_same_warning(
+    tmp_path: Path, ask, trained: Path
+) -> None:
     file = tmp_path / "attention.png"
     result = ask("translate", "the zyzzy .", "--run", "attention", "--heatmap", str(file))
     assert result.status == 0
-    assert result.err == f"seqline: wrote {file}\nseqline: attention does not know: zyzzy\n"
+    assert result.err == (
+        f"seqline: wrote {file}\nseqline: attention does not know: zyzzy\n"
+        + hint(trained, "toy_en_fr", "source")
+    )
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
-def test_unknown_words_of_many_lines_are_one_warning(ask) -> None:
+def test_unknown_words_of_many_lines_are_one_warning(ask, trained: Path) -> None:
     lines = ["the children .", "zyzzy", "", "qwert the zyzzy", "zyzzy"]
     result = ask("translate", "--run", "seq2seq", stdin="\n".join(lines))
     assert (result.status, result.out.count("\n")) == (0, 5)
-    assert result.err == "seqline: seq2seq does not know in 3 of 5 lines: zyzzy, qwert\n"
+    assert result.err == "seqline: seq2seq does not know in 3 of 5 lines: zyzzy, qwert\n" + hint(
+        trained, "toy_en_fr", "source"
+    )
 
 
 def test_a_warning_names_ten_words_and_counts_the_others(capsys) -> None:

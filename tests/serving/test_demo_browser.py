@@ -37,7 +37,9 @@ def answer(self: demo.Demo, texts: Sequence[Any], params: Mapping[str, Any]) -> 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     files = TrainedRun(Path(), Path(), None, "cpu")
-    run = demo.DemoRun("echo-1", "echo", "echo", "", "translation", files)
+    run = demo.DemoRun(
+        "echo-1", "echo-1, the first of 2 seeds", "echo", "echo", "", "translation", files
+    )
     panels = [demo.Panel("translate", "toy", ("hello .",), False, (run,))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo.Demo, "answer", answer)
