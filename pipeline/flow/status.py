@@ -21,6 +21,10 @@ from pipeline.flow.served_schedule import ServedSchedule
 from pipeline.promotion import settings as rules
 from pipeline.tracking import describe
 
+_NOT_IN_USE = (
+    "not set up here, and not needed to train: `seqline retrain` does it once, `seqline schedule` "
+    "every night"
+)
 _RECENT = 20  # flows among which failed ones are counted
 
 
@@ -45,14 +49,18 @@ def report(root: Path, now: datetime | None = None) -> Report:
 
     progress = flow_progress.read(root)
     lines = [("running", _running(root, records, progress))]
-    lines.append(("last run", _flow(root, flows[-1]) if flows else "none yet: `seqline retrain`"))
-    lines.append(("last success", _flow(root, successes[-1]) if successes else "none yet"))
-    lines += _failures(root, flows[-_RECENT:])
-    if late:
-        lines.append(("missed", f"{len(late)} overdue, the first at {_local(late[0])}"))
-    lines.append(("schedule", _schedule(root, schedule)))
-    lines.append(("next run", _next_run(root, schedule, now)))
-    lines.append(("server", server))
+    if flows or schedule is not None:
+        lines.append(("last run", _flow(root, flows[-1]) if flows else "none yet"))
+        lines.append(("last success", _flow(root, successes[-1]) if successes else "none yet"))
+        lines += _failures(root, flows[-_RECENT:])
+        if late:
+            lines.append(("missed", f"{len(late)} overdue, the first at {_local(late[0])}"))
+        lines.append(("schedule", _schedule(root, schedule)))
+        lines.append(("next run", _next_run(root, schedule, now)))
+    else:
+        lines.append(("retraining", _NOT_IN_USE))
+    if server:
+        lines.append(("server", server))
     champions, levels_are_left = _champions(root, now)
     lines += champions
 
@@ -123,14 +131,14 @@ def _next_run(root: Path, schedule: ServedSchedule | None, now: datetime) -> str
 
 
 def _server(root: Path) -> tuple[str, bool]:
-    """Describe the configured server and its deployments; whether those are healthy whose runs
-    leave no records here."""
+    """Describe the configured server, "" for none, and its deployments; whether those are healthy
+    whose runs leave no records here."""
     from pipeline.flow import prefect_server
 
     prefect_server.quiet()
     url = prefect_server.configured_url()
     if not url:
-        return "none is configured; this is from local records", True
+        return "", True
     if not prefect_server.is_reachable():
         return f"{redact(url)} does not answer; this is from local records", True
 

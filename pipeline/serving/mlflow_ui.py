@@ -35,7 +35,9 @@ def ui(root: Path, port: int) -> None:
         scores = pages.scores_pages(client, address)
     mlflow_store.make_private(root)
     # The address may contain a password, which must not show on a command line.
-    environment = {"MLFLOW_BACKEND_STORE_URI": describe.uri(root)}
+    uri = describe.uri(root)
+    # Without the second, MLflow prints a line about it.
+    environment = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_REGISTRY_STORE_URI": uri}
     server = server_process.start(command(root, port), describe.home(root), environment)
     message = f"MLflow at {pages.experiments_page(address)} (Ctrl-C ends it)"
     lines = ["", "The scores of each experiment:", *(f"  {page}" for page in scores)]

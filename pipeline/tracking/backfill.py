@@ -71,11 +71,15 @@ def sync(root: Path) -> str:
         ]
         pages.set_up(client, {str(outputs.block.get("task", "other")) for outputs in trained})
 
-    total = (
-        f"of {len(names)} runs, {len(trained)} are trained and {len(trained) - len(changes)} "
-        "were up to date already"
-    )
-    return "\n".join([*lines, f"MLflow at {redact(describe.uri(root))}: {total}."])
+    return "\n".join([*lines, _total(root, len(names), len(trained), len(changes))])
+
+
+def _total(root: Path, runs: int, trained: int, changed: int) -> str:
+    """The last line of `sync`; it names the address of a server only."""
+    where = f" at {redact(describe.uri(root))}" if mlflow_store.is_server(root) else ""
+    which = f"all {runs}" if trained == runs else f"the {trained} trained ones of {runs}"
+    new = f"; {changed} new or completed" if changed else ""
+    return f"MLflow{where}: runs recorded: {which}{new}."
 
 
 def _send(root: Path, spool: spools.SpoolInfo) -> str:

@@ -12,44 +12,10 @@ from pipeline.tracking import describe, mlflow_store, run_scores
 
 SCORES, CURVES = "scores", "curves"
 """Ids of the saved views, for addresses: `.../runs?viewStateShareKey=scores`."""
-_VIEWS = {
-    SCORES: (
-        "Scores",
-        {
-            "selectedColumns": [
-                *(f"metrics.`{name}`" for name in run_scores.COLUMNS),
-                "params.`corpus`",
-                "params.`family`",
-            ]
-        },
-    ),
-    # The curves of a group are the mean over its runs: of each setting, over its seeds.
-    CURVES: (
-        "Curves",
-        {
-            "selectedColumns": [
-                f"metrics.`{run_scores.SCORE}`",
-                f"metrics.`{run_scores.VALID_SCORE}`",
-            ],
-            "searchFilter": "tags.seed LIKE '%'",
-            "groupBy": {
-                "aggregateFunction": "average",
-                "groupByKeys": [{"mode": "tag", "groupByData": describe.SETTING}],
-            },
-            "runsHiddenMode": "SHOW_ALL",
-            "chartsSearchFilter": "loss",
-        },
-    ),
-}
 _VIEW_PREFIX = "mlflow.sharedViewState."
 _PRIMARY_TAG = "mlflow.experiment.primaryMetric.name"  # its chart comes first
 _DIRECTION_TAG = "mlflow.experiment.primaryMetric.greaterIsBetter"
 _NOTE_TAG = "mlflow.note.content"
-_NOTE = (
-    "A row is a setting, and the rows below it are its seeds. `score` is the test score that ranks "
-    "settings, `valid_score` is the same on validation data. *Views* has *Scores*, with these as "
-    "the first columns, and *Curves*, which lays the mean curves of all settings over one another."
-)
 _TRAINING_PAGES = "workflowType=machine_learning"  # without it, MLflow shows those for chat agents
 
 
@@ -66,15 +32,61 @@ def set_up(client: Any, tasks: Collection[str]) -> None:
                 client.set_experiment_tag(experiment.experiment_id, tag, text)
 
 
+def _views(has_validation: bool) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The name and the state of each view."""
+    columns = [name for name in run_scores.COLUMNS if has_validation or not _is_validation(name)]
+    scores = [name for name in columns if name in run_scores.SPLITS]
+    return {
+        SCORES: (
+            "Scores",
+            {
+                "selectedColumns": [
+                    *(f"metrics.`{name}`" for name in columns),
+                    "params.`corpus`",
+                    "params.`family`",
+                ]
+            },
+        ),
+        # The curves of a group are the mean over its runs: of each setting, over its seeds.
+        CURVES: (
+            "Curves",
+            {
+                "selectedColumns": [f"metrics.`{name}`" for name in scores],
+                "searchFilter": "tags.seed LIKE '%'",
+                "groupBy": {
+                    "aggregateFunction": "average",
+                    "groupByKeys": [{"mode": "tag", "groupByData": describe.SETTING}],
+                },
+                "runsHiddenMode": "SHOW_ALL",
+                "chartsSearchFilter": "loss",
+            },
+        ),
+    }
+
+
+def _is_validation(column: str) -> bool:
+    return column.startswith(run_scores.VALID_SCORE)
+
+
+def _note(has_validation: bool) -> str:
+    validation = ", `valid_score` is the same on validation data" if has_validation else ""
+    return (
+        "A row is a setting, and the rows below it are its seeds. `score` is the test score that "
+        f"ranks settings{validation}. *Views* has *Scores*, with the first columns for scores, and "
+        "*Curves*, which lays the mean curves of all settings over one another."
+    )
+
+
 def _tags(task: str, experiment: Any) -> dict[str, str]:
     created = int(experiment.creation_time or 0)
+    has_validation = run_scores.has_validation(task)
     tags = {
         f"{_VIEW_PREFIX}{view}": json.dumps(
             {"name": name, "createdAt": created, "state": json.dumps(state)}
         )
-        for view, (name, state) in _VIEWS.items()
+        for view, (name, state) in _views(has_validation).items()
     }
-    tags |= {_PRIMARY_TAG: run_scores.SCORE, _NOTE_TAG: _NOTE}
+    tags |= {_PRIMARY_TAG: run_scores.SCORE, _NOTE_TAG: _note(has_validation)}
     scoring = run_scores.scoring_of(task, {})
     if scoring is not None:
         tags[_DIRECTION_TAG] = str(scoring.higher_is_better)

@@ -27,6 +27,7 @@ _SAFE_NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)  # the name is part of a sea
 _UNTRAINED_KEYS = {"search"}  # training ignores it: runs with another search are the same runs
 _PAGE_SIZE = 1000
 _DECIMALS = 6  # as in reports/summary.json
+_TAG_LENGTH = 12  # letters of a digest in the tag, which MLflow's pages show
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +50,11 @@ class Setting:
     def digest(self) -> str:
         content = json.dumps([self.name, self.params], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def tag(self) -> str:
+        """The beginning of the digest, which identifies the setting among those of its name."""
+        return self.digest[:_TAG_LENGTH]
 
     @property
     def key(self) -> tuple[str, str]:
@@ -118,6 +124,8 @@ def backfill(client: Any, setting: Setting, members: Sequence[Outputs]) -> str:
         children = _children(client, parent)
 
     mlflow_store.log_params(client, parent, setting.params)
+    if parent.data.tags[DIGEST] != setting.tag:
+        mlflow_store.log(client, parent.info.run_id, tags={DIGEST: setting.tag})
     wanted = scores(members, children)
     is_rescored = _log_scores(client, parent, wanted)
     _rename(client, parent, setting, parents)
@@ -221,7 +229,7 @@ def _create(client: Any, setting: Setting, runs: Sequence[Any], parents: Sequenc
         **{key: source[key] for key in _SOURCE_TAGS if key in source},
         "mlflow.note.content": note,
         NAME: setting.name,
-        DIGEST: setting.digest,
+        DIGEST: setting.tag,
     }
     parent = client.create_run(
         runs[0].info.experiment_id,
@@ -238,7 +246,8 @@ def _find(client: Any, setting: Setting, parents: Sequence[Any]) -> Any:
 
     Two machines that share a server may both have created one: the oldest keeps the children, the
     others are deleted in MLflow."""
-    same = [run for run in parents if run.data.tags.get(DIGEST) == setting.digest]
+    # The tag of an older version has the whole digest.
+    same = [run for run in parents if run.data.tags.get(DIGEST, "")[:_TAG_LENGTH] == setting.tag]
     active = _active(same)
     if active:
         parent, *duplicates = active

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.core import config
+from pipeline.scoring import tasks
 from pipeline.scoring.tasks import Scoring
 from pipeline.tracking import describe
 
@@ -31,6 +32,13 @@ def scoring_of(task: str, corpus_block: Mapping[str, Any]) -> Scoring | None:
     text = corpus_block.get("text")  # None for a corpus without text
     scoring: Scoring = module.scoring(bool((text or {}).get("lowercase")))
     return scoring
+
+
+def has_validation(task: str) -> bool:
+    """Return whether runs of the task have a validation score; true for an unknown task."""
+    if task not in config.module_names("pipeline.scoring.tasks"):
+        return True
+    return tasks.promotion(task).validation is not None
 
 
 def main_key(metrics: Mapping[str, Any], scoring: Scoring | None) -> str:

@@ -155,8 +155,9 @@ def reported(
 def test_status_without_retrainings_gives_the_first_command(reported) -> None:
     lines, well = reported(None)
     assert well
-    assert "seqline retrain" in lines["last run"]
-    assert "seqline schedule" in lines["schedule"]
+    assert "seqline retrain" in lines["retraining"]
+    assert "seqline schedule" in lines["retraining"]
+    assert not {"last run", "schedule", "next run", "server"} & set(lines)
     assert lines["running"] == "nothing"
 
 

@@ -39,6 +39,19 @@ def test_an_experiment_has_views_whose_columns_and_groups_exist(project: Path) -
     assert experiment.tags["mlflow.experiment.primaryMetric.greaterIsBetter"] == "False"
 
 
+def test_word_vectors_have_no_column_and_no_word_about_a_validation_score(project: Path) -> None:
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    client.create_experiment("vectors", tags={mlflow_store.EXPERIMENT: "seqline/word_vectors"})
+    pages.set_up(client, ["language_model", "word_vectors"])
+    texts = {
+        task: " ".join(mlflow_store.find_experiment(client, task).tags.values())
+        for task in ("language_model", "word_vectors")
+    }
+    assert "valid" in texts["language_model"]
+    assert "valid" not in texts["word_vectors"]
+
+
 def test_what_somebody_changed_on_the_pages_stays(project: Path) -> None:
     tracking.sync(project)
     client = mlflow_store.connect(project)

@@ -357,6 +357,18 @@ def test_a_parent_that_is_gone_for_good_is_created_again(project: Path) -> None:
     assert again.data.metrics["seeds"] == 3.0
 
 
+def test_a_parent_of_an_older_version_is_found_by_its_whole_digest(project: Path) -> None:
+    write_seeds(project, SCORES)
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    short = parent.data.tags[parent_runs.DIGEST]
+    client.set_tag(parent.info.run_id, parent_runs.DIGEST, short + 52 * "f")
+    tracking.sync(project)
+    [same] = parents(client)
+    assert (same.info.run_id, same.data.tags[parent_runs.DIGEST]) == (parent.info.run_id, short)
+
+
 @pytest.mark.long
 def test_of_two_parents_of_one_setting_the_older_one_keeps_all_children(project: Path) -> None:
     """As after the first syncs of two machines at once, on one server."""

@@ -334,16 +334,14 @@ def test_no_message_holds_the_password_of_the_store(
     assert "\n" not in str(error.value)
 
 
-def test_store_address_and_server_arguments_hide_the_password(
+def test_no_message_and_no_server_argument_holds_the_password_of_a_file(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         describe, "uri", lambda root: f"sqlite:///{root / 'mlflow.db'}?password=secret"
     )
-    assert tracking.sync(project).endswith(
-        f"MLflow at sqlite:///{project / 'mlflow.db'}: of 1 runs, 1 are trained and 0 were "
-        "up to date already."
-    )
+    assert tracking.sync(project).endswith("\nMLflow: runs recorded: all 1; 1 new or completed.")
+    assert tracking.sync(project) == "MLflow: runs recorded: all 1."
     assert not any("secret" in word for word in mlflow_ui.command(project, 5000))
 
 
