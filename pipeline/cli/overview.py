@@ -15,6 +15,7 @@ OUTSIDE = (
     "  git clone REPOSITORY seqline && cd seqline && make repro\n\n"
     "`seqline --help` lists the commands."
 )
+_DEMO = ("seqline demo", "ask the trained models, side by side")
 
 
 def overview(root: Path) -> str:
@@ -68,10 +69,11 @@ def _next(
         return [("seqline status", "what runs, and how far it is")]
     if len(scored) < len(runs):
         todo = "train and compare all models" if not trained else "train and score what is missing"
-        return [("seqline check", "is params.yaml in order?"), ("seqline run", todo)]
+        steps = [("seqline check", "is params.yaml in order?"), ("seqline run", todo)]
+        return steps + ([_DEMO] if trained else [])
     return [
         ("seqline results", "what is best, and what to try"),
-        ("seqline demo", "ask the trained models, side by side"),
+        _DEMO,
         ("seqline run", "run what has changed"),
         ("seqline doctor", "if something does not work"),
     ]

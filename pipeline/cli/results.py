@@ -15,8 +15,8 @@ HELP = "show the best setting on each corpus, by how much, and what to try"
 _HEADER = ("", "setting", "score", "behind", "significant")
 _HOW_TO_READ = (
     "A score is the mean over seeds (or folds), ± the standard deviation. `behind` is the distance "
-    "to the best setting. Significant: p < 0.05 in a test over seeds and sentences, corrected for "
-    "the number of pairs."
+    "to the best setting, before rounding. Significant: p < 0.05 in a test over seeds and "
+    "sentences, corrected for the number of pairs."
 )
 
 
