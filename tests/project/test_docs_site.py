@@ -120,7 +120,7 @@ def test_the_chinese_readme_names_files_and_commands_that_exist() -> None:
         assert (ROOT / path).exists() or f"`{path}`" in english, path
     for block in re.findall(r"```\n(.*?)```", chinese, re.DOTALL):
         for line in block.splitlines():
-            assert line.partition("  #")[0].strip() in english
+            assert line.partition(" # ")[0].strip() in english
 
 
 def _messages() -> list[str]:
