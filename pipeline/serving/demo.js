@@ -146,7 +146,7 @@ function show(chosen, rows) {
   $("unknown").hidden = unknown.length === 0;
   const shown = unknown.slice(0, 10).join(", ");
   const more = unknown.length > 10 ? ` and ${unknown.length - 10} more` : "";
-  const examples = chosen.examples.length ? " The examples above have words that it knows." : "";
+  const examples = chosen.examples.length ? " Try an example above: the models know its words." : "";
   $("unknown").textContent =
     `Not among the words of ${chosen.corpus}, so read as unknown: ${shown}${more}.${examples}`;
 }

@@ -77,9 +77,9 @@ def sync(root: Path) -> str:
 def _total(root: Path, runs: int, trained: int, changed: int) -> str:
     """The last line of `sync`; it names the address of a server only."""
     where = f" at {redact(describe.uri(root))}" if mlflow_store.is_server(root) else ""
-    which = f"all {runs}" if trained == runs else f"the {trained} trained ones of {runs}"
+    which = f"{trained} of {runs}" if trained == runs else f"the {trained} trained of {runs}"
     new = f"; {changed} new or completed" if changed else ""
-    return f"MLflow{where}: runs recorded: {which}{new}."
+    return f"MLflow{where} is up to date: {which} runs{new}."
 
 
 def _send(root: Path, spool: spools.SpoolInfo) -> str:

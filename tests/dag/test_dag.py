@@ -211,7 +211,7 @@ def assert_history_is_shown(root: Path) -> None:
     said = subprocess.run(
         ["python", "-c", program], cwd=root, env=inside, capture_output=True, text=True, check=True
     ).stdout
-    assert f"MLflow: runs recorded: all {len(KEPT)}; {len(KEPT)} new or" in said
+    assert f"MLflow is up to date: {len(KEPT)} of {len(KEPT)} runs; {len(KEPT)} new or" in said
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     runs = all_runs(client)
     assert {run.data.tags["seqline.run"] for run in runs} == set(KEPT)

@@ -340,8 +340,10 @@ def test_no_message_and_no_server_argument_holds_the_password_of_a_file(
     monkeypatch.setattr(
         describe, "uri", lambda root: f"sqlite:///{root / 'mlflow.db'}?password=secret"
     )
-    assert tracking.sync(project).endswith("\nMLflow: runs recorded: all 1; 1 new or completed.")
-    assert tracking.sync(project) == "MLflow: runs recorded: all 1."
+    assert tracking.sync(project).endswith(
+        "\nMLflow is up to date: 1 of 1 runs; 1 new or completed."
+    )
+    assert tracking.sync(project) == "MLflow is up to date: 1 of 1 runs."
     assert not any("secret" in word for word in mlflow_ui.command(project, 5000))
 
 
