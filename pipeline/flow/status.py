@@ -21,10 +21,7 @@ from pipeline.flow.served_schedule import ServedSchedule
 from pipeline.promotion import settings as rules
 from pipeline.tracking import describe
 
-_NOT_IN_USE = (
-    "not set up here, and not needed to train: `seqline retrain` does it once, `seqline schedule` "
-    "every night"
-)
+_NOT_IN_USE = "not set up, and optional: `seqline retrain` once, `seqline schedule` every night"
 _RECENT = 20  # flows among which failed ones are counted
 
 
