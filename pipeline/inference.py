@@ -114,6 +114,9 @@ class _LowercaseCodec(Codec):
     def unknown(self, text: str) -> list[str]:
         return super().unknown(text.lower())
 
+    def name_unknown(self, names: Sequence[str], text: str) -> list[str]:
+        return super().name_unknown(names, text.lower())
+
 
 def input_codec(vocab: Path, side: str) -> Codec:
     """Codec of texts from users. If the training text has no capital letters, it reads theirs as
@@ -271,7 +274,8 @@ class Session:
     def attention(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None
     ) -> list[tuple[Prediction, AttentionWeights]]:
-        """The best output for each text, with the attention weights of its tokens.
+        """The best output for each text, with the attention weights of its tokens. Words that the
+        model does not know are named: `house (unk)`.
 
         UserError for a model without attention weights, or a text without tokens."""
         if not isinstance(self.model, Attentive):
@@ -287,7 +291,15 @@ class Session:
             pairs += list(
                 zip(self.decode_hypotheses(best), self.attention_weights(prompt, best), strict=True)
             )
-        return pairs
+        return [
+            (
+                answer,
+                dataclasses.replace(
+                    weights, columns=self.source_codec.name_unknown(weights.columns, text)
+                ),
+            )
+            for (answer, weights), text in zip(pairs, texts, strict=True)
+        ]
 
     def encode_prefixes(self, prefixes: Sequence[str]) -> Tensor:
         """`prefix_BP` of a prompt; UserError for a word that the vocabulary lacks."""
