@@ -98,7 +98,7 @@ def test_nothing_is_said_of_settings_that_no_test_compares(
     # The translator with one seed is far better than the memory.
     [block] = findings.unbeaten_baseline(groups["pairs"])
     assert block.text == "No test compares a neural setting with the baseline `memory`."
-    assert comparison._findings(groups["pairs"]).endswith("the setting is in no test of settings.")
+    assert findings.outcome(groups["pairs"]).endswith("the setting is in no test of settings.")
 
 
 def test_findings_separate_what_is_not_better_from_what_is_not_tested(
