@@ -95,7 +95,9 @@ def add(
     remarks = [f"{corpus}: {counts.rows:,} rows and {counts.tokens:,} tokens for training{divided}"]
     remarks.append(f"sizes after the setting {template.name} of the preset {template.preset}")
     if template.is_guessed:
-        remarks.append("`model:` is guessed from the names and types of its keys; see `--model`")
+        remarks.append(
+            "the values of `model:` are guessed: change them in params.yaml, or give --model"
+        )
     if not is_trained:
         remarks.append(f"{family} has no random numbers: one seed")
     return Added(setting, runs, "\n".join([*lines, "", *rows]), remarks)

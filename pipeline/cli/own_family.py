@@ -57,9 +57,8 @@ def template(
         default=None,
     )
     if similar is None:
-        raise refuse(
-            "FAMILY", family, f"a {task} like one of a preset", "Write its blocks by hand."
-        )
+        expected = "a family whose blocks are those of a setting of a preset"
+        raise refuse("FAMILY", family, expected, "Write its blocks by hand.")
     setting = similar.setting | {"model": model}
     return dataclasses.replace(similar, setting=setting, is_guessed=not (block or known))
 

@@ -263,7 +263,8 @@ def expect(holds: bool, line: str) -> None:
 def expect_shape(what: str, tensor: Tensor, shape: Sequence[int], names: str) -> None:
     """Raise Failed for another shape than expected, whose dimensions have these names."""
     if tuple(tensor.shape) != tuple(shape):
-        raise Failed(f"{what}: got shape {tuple(tensor.shape)}; expected {names}, {tuple(shape)}.")
+        got, expected = tuple(tensor.shape), tuple(shape)
+        raise Failed(f"{what}: got shape {got}; expected {names}, {expected}. Return this shape.")
 
 
 def difference(first: Tensor, second: Tensor) -> float:

@@ -135,7 +135,8 @@ def learning(case: Case) -> None:
         if has_learned:
             return
         results.append(f"{line} (learning rate {rate})" if rate else line)
-    raise Failed(f"training: got {'; '.join(results)}.")
+    todo = "Return logits, without a softmax, and let each layer have an effect on them."
+    raise Failed(f"training: got {'; '.join(results)}. {todo}")
 
 
 def _task(case: Case, model: Any) -> Any:
