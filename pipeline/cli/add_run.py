@@ -96,7 +96,7 @@ def add(
     remarks.append(f"sizes after the setting {template.name} of the preset {template.preset}")
     if template.is_guessed:
         remarks.append(
-            "the values of `model:` are guessed: change them in params.yaml, or give --model"
+            "values of `model:` are guessed: change them in params.yaml, or give --model"
         )
     if not is_trained:
         remarks.append(f"{family} has no random numbers: one seed")

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli.setting_templates import Template, families, kind_of_block, templates
-from pipeline.conformance import cases, load_family
+from pipeline.conformance import cases, guess, load_family
 from pipeline.contracts import Fitted
 from pipeline.core import config, params, tables
 from pipeline.core.errors import UserError, refuse
 from pipeline.training.families import refuse_other_objective
-
-_NO_CORPUS = "CORPUS"  # a placeholder
 
 
 def names(root: Path, kinds: Sequence[str]) -> list[str]:
@@ -30,9 +28,10 @@ def names(root: Path, kinds: Sequence[str]) -> list[str]:
 def template(
     root: Path, family: str, corpus: str, kind: str, block: dict[str, Any] | None
 ) -> Template | None:
-    """A setting for a family that no preset has: `model:` is `block`, or that of its first run in
-    params.yaml, or one that is guessed; the other blocks are those of a setting of its task. None
-    if its tasks are for other kinds of corpora."""
+    """A setting for a family that no preset has; None if its tasks are for other kinds of corpora.
+
+    `model:` is `block`, or that of its first run in params.yaml, or one that is guessed. The other
+    blocks are those of the setting of its task with the most keys of `model:` in common."""
     module = load_family(family)
     if not dataclasses.is_dataclass(getattr(module, "Config", None)):
         raise _refuse(family, "no dataclass Config")
@@ -59,8 +58,14 @@ def template(
     if similar is None:
         expected = "a family whose blocks are those of a setting of a preset"
         raise refuse("FAMILY", family, expected, "Write its blocks by hand.")
+    is_guessed = not (block or known)
+    if is_guessed and model.keys() <= similar.setting["model"].keys():
+        # A copy of a family: values that were chosen together.
+        together = {key: similar.setting["model"][key] for key in model}
+        if guess.is_accepted(module.Config, together):
+            model, is_guessed = together, False
     setting = similar.setting | {"model": model}
-    return dataclasses.replace(similar, setting=setting, is_guessed=not (block or known))
+    return dataclasses.replace(similar, setting=setting, is_guessed=is_guessed)
 
 
 def _refuse(family: str, problem: str) -> UserError:
@@ -87,18 +92,22 @@ def run_command(root: Path, family: str, task: str) -> str:
     """The command that writes a run of the family; a corpus of params.yaml is named if one fits."""
     kind = _kind(task)
     if not tables.has_text(kind):
-        return f"write a setting and a run by hand, as those of a {task} in presets/"
-    return f"seqline add run {family} {_corpus(root, task, kind)}"
+        return f"write a setting and a run by hand, as those of the task {task} in presets/"
+    corpus = _corpus(root, task, kind)
+    after = "" if corpus else ", after `seqline add corpus FILE`"
+    return f"seqline add run {family} {corpus or 'CORPUS'}{after}"
 
 
-def _corpus(root: Path, task: str, kind: str) -> str:
+def _corpus(root: Path, task: str, kind: str) -> str | None:
     """The corpus of the first run of the task, else the first that fits."""
     content = config.read(root / "params.yaml")
     corpora = content.get("corpora") or {}
     fitting = [name for name, block in corpora.items() if _has_kind(block, kind)]
     runs = (content.get("runs") or {}).values()
-    used = [run.get("corpus") for run in runs if isinstance(run, Mapping) and run["task"] == task]
-    return next((name for name in used if name in fitting), None) or next(iter(fitting), _NO_CORPUS)
+    used = [
+        run.get("corpus") for run in runs if isinstance(run, Mapping) and run.get("task") == task
+    ]
+    return next((name for name in [*used, *fitting] if name in fitting), None)
 
 
 def _has_kind(block: Any, kind: str) -> bool:

@@ -28,10 +28,10 @@ def block(files: Iterable[Path], config_class: type) -> dict[str, Any] | None:
         if not suited:
             return None
         values[key] = suited[0]
-    return values if _is_accepted(config_class, values) else None
+    return values if is_accepted(config_class, values) else None
 
 
-def _is_accepted(config_class: type, values: Mapping[str, Any]) -> bool:
+def is_accepted(config_class: type, values: Mapping[str, Any]) -> bool:
     """Return true if `Config` accepts these values together."""
     if not dataclasses.is_dataclass(config_class):
         return True  # the first check says what it should be
