@@ -49,9 +49,8 @@ def add(root: Path, family: str, task: str | None, like: str | None) -> Added:
     target = folder / f"{family}.py"
     with atomic_file(target) as partial:
         partial.write_text(text, encoding="utf-8")
-    package = folder.parents[1]
-    places = [file.relative_to(package).as_posix() for file in (target, source)]
-    return Added(places[0], places[1], task, run_command)
+    like_file = f"{module.__name__.replace('.', '/')}.py"
+    return Added(f"pipeline/models/{target.name}", like_file, task, run_command)
 
 
 def _folder(root: Path) -> Path:

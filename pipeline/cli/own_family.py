@@ -50,18 +50,19 @@ def template(
         todo = f"Run `seqline add run {family} {corpus} {cases.model_option(module, None)}`."
         raise refuse("FAMILY", got, "one with --model", todo)
 
+    keys = model.keys()
     similar = max(
         _similar(root, module.Model, task, kind),
-        key=lambda each: len(each.setting["model"].keys() & model.keys()),
+        key=lambda each: len(each.setting["model"].keys() & keys),
         default=None,
     )
     if similar is None:
         expected = "a family whose blocks are those of a setting of a preset"
         raise refuse("FAMILY", family, expected, "Write its blocks by hand.")
     is_guessed = not (block or known)
-    if is_guessed and model.keys() <= similar.setting["model"].keys():
+    if is_guessed and keys <= similar.setting["model"].keys():
         # A copy of a family: values that were chosen together.
-        together = {key: similar.setting["model"][key] for key in model}
+        together = {key: similar.setting["model"][key] for key in keys}
         if guess.is_accepted(module.Config, together):
             model, is_guessed = together, False
     setting = similar.setting | {"model": model}

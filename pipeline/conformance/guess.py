@@ -10,7 +10,6 @@ from types import NoneType
 from typing import Any
 
 from pipeline.core import config
-from pipeline.core.errors import UserError
 
 _BY_TYPE: dict[Any, Any] = {int: 8, float: 0.1, bool: False, str: "none"}
 
@@ -37,7 +36,7 @@ def is_accepted(config_class: type, values: Mapping[str, Any]) -> bool:
         return True  # the first check says what it should be
     try:
         config.load(config_class, values, "model")
-    except UserError:
+    except (AssertionError, TypeError, ValueError):  # a UserError is a ValueError
         return False
     return True
 
