@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import default_params
 import fast_yaml
 import pytest
 import yaml
@@ -28,7 +29,10 @@ PAIRS = [f"the {a} sees {b} .,le {a} voit {b} ." for a in "abcdef" for b in "ghi
 
 @pytest.fixture
 def own(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project from whose folder families are imported, besides the real ones."""
+    """A project with a few runs, from whose folder families are imported besides the real ones."""
+    content = default_params.load()
+    content["runs"] = {name: content["runs"][name] for name in ("rnn", "seq2seq", "mlp")}
+    default_params.write(project, content)
     folder = project / "pipeline/models"
     folder.mkdir(parents=True)
     monkeypatch.setattr(models, "__path__", [str(folder), *models.__path__])

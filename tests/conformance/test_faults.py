@@ -169,7 +169,7 @@ def test_an_error_in_every_check_is_one_fault(family: Callable[[str], Case]) -> 
     findings = list(examine(family(TEMPLATE.replace(old, new))))
     assert [finding.state for finding in findings] == ["ok", "ok", "FAIL", *["skip"] * 8]
     assert findings[2].detail.startswith(line)
-    assert line_of("flatten(2)") in findings[2].detail
+    assert line_of("self.layer(x_BTE)") in findings[2].detail
 
 
 def line_of(part: str) -> str:
