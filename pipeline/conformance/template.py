@@ -1,7 +1,7 @@
 """A neural probabilistic language model (Bengio et al. 2003): the next token from the last few.
 
 `seqline add model` writes this template, which works as it is. For another model change `Config`,
-`__init__` and `hidden`. `begin` and `reorder` change only if the state has other contents. The first
+`__init__` and `hidden`; and `begin` and `reorder` if the state has other contents. The first
 paragraph names the model and its source; the last one has the shapes.
 
 Shapes: B batch, T time, S prompt, W window, E embedding, H hidden, V vocabulary, N positions."""
