@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.contracts import BOS, EOS, PAD, UNK, Attentive, Prompt
-from pipeline.core import config, params, renamed_keys, tables
+from pipeline.core import config, params, renamed_keys
 from pipeline.core.errors import UserError, refuse
 from pipeline.core.seeding import derive
 from pipeline.decoding import Hypothesis
 from pipeline.decoding.rules.ensemble import Ensemble
 from pipeline.text.encode import Codec, describe
+from pipeline.text.input_codec import input_codec
 from pipeline.training import checkpoint, devices, fitted
 
 BATCH = 64  # texts of a search, at most: fewer if texts are long or the beam is wide
@@ -103,26 +103,6 @@ class AttentionWeights:
     columns: list[str]
     rows: list[str]
     weights: dict[str, NDArray[np.float32]]
-
-
-class _LowercaseCodec(Codec):
-    """Codec that reads capital letters as small ones."""
-
-    def encode(self, texts: pa.StringArray) -> pa.ListArray:
-        return super().encode(pc.utf8_lower(texts))
-
-    def unknown(self, text: str) -> list[str]:
-        return super().unknown(text.lower())
-
-
-def input_codec(vocab: Path, side: str) -> Codec:
-    """Codec of texts from users. If the training text has no capital letters, it reads theirs as
-    small ones."""
-    codec = Codec.load(vocab, side)
-    counts = tables.read(vocab / f"{side}.parquet", tables.VOCAB)
-    tokens = codec.tokens(counts.filter(pc.field("count") > 0)["id"].to_pylist())
-    is_lowercase = all(token == token.lower() for token in tokens)
-    return _LowercaseCodec.load(vocab, side) if is_lowercase else codec
 
 
 def load_run(model: Path, search: dict[str, Any] | None) -> params.Run:
@@ -271,7 +251,8 @@ class Session:
     def attention(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None
     ) -> list[tuple[Prediction, AttentionWeights]]:
-        """The best output for each text, with the attention weights of its tokens.
+        """The best output for each text, with the attention weights of its tokens. Words that the
+        model does not know are named: `house (unk)`.
 
         UserError for a model without attention weights, or a text without tokens."""
         if not isinstance(self.model, Attentive):
@@ -287,7 +268,15 @@ class Session:
             pairs += list(
                 zip(self.decode_hypotheses(best), self.attention_weights(prompt, best), strict=True)
             )
-        return pairs
+        return [
+            (
+                answer,
+                dataclasses.replace(
+                    weights, columns=self.source_codec.name_unknown(weights.columns, text)
+                ),
+            )
+            for (answer, weights), text in zip(pairs, texts, strict=True)
+        ]
 
     def encode_prefixes(self, prefixes: Sequence[str]) -> Tensor:
         """`prefix_BP` of a prompt; UserError for a word that the vocabulary lacks."""

@@ -21,12 +21,12 @@ from pipeline.inference import (
     Prediction,
     Session,
     check_time,
-    input_codec,
     load_run,
 )
 from pipeline.predictions import Filler, Predictor, Row, TrainedRun
 from pipeline.text.blanks import BLANK
 from pipeline.text.encode import SPACE, Codec, describe
+from pipeline.text.input_codec import input_codec
 
 if TYPE_CHECKING:
     from pipeline.predictions.word_vectors import Words

@@ -300,7 +300,7 @@ def main() -> None:
         # Without our launcher nobody else reports the error.
         if launcher.private_folder() is None:
             raise
-        launcher.report_error(error)
+        launcher.save_error(error, launcher.PEER_LOST)
         sys.exit(launcher.PEER_LOST)
 
 
@@ -349,9 +349,9 @@ def train_in_group(
     except parallel.PeerLost:
         raise
     except UserError as error:
+        launcher.save_error(error, 2)
         if group.is_first:
             raise
-        launcher.report_error(error)
         sys.exit(2)  # all read the same settings, and the first process prints the error
     except KeyboardInterrupt:
         if group.is_first:

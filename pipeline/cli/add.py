@@ -1,11 +1,11 @@
-"""`seqline add`: add a corpus of your own, or a run on it, to params.yaml."""
+"""`seqline add`: begin a model of your own, or add a corpus or a run to params.yaml."""
 
 import argparse
 from pathlib import Path
 
 from pipeline.cli.arguments import Parser, print_escaped, whole_number
 
-HELP = "add a corpus of your own, or a run of a family on a corpus, to params.yaml"
+HELP = "add a corpus or a model of your own, or a run of a family on a corpus"
 _MOST_SEEDS = 100
 
 
@@ -37,14 +37,26 @@ def add(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--seeds", type=whole_number(1, _MOST_SEEDS), default=3, metavar="N", help="default: 3"
     )
+    run.add_argument(
+        "--model",
+        metavar="YAML",
+        help="the `model:` block, '{hidden: 32, layers: 1}' (default: sizes for the corpus)",
+    )
+
+    about = "begin a family: write pipeline/models/FAMILY.py, a model that works, to be changed"
+    model = parsers.add_parser("model", help=about, description=about)
+    model.add_argument("family", metavar="FAMILY", help="name of the new family")
+    begin = model.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--task",
+        help="copy a short family of this task (default: a commented template, a language model)",
+    )
+    begin.add_argument("--like", metavar="FAMILY", help="copy this file of pipeline/models/")
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Write the block, and print it with what was found."""
-    if arguments.what == "corpus":
-        _corpus(root, arguments)
-    else:
-        _run(root, arguments)
+    {"corpus": _corpus, "run": _run, "model": _model}[arguments.what](root, arguments)
 
 
 def _corpus(root: Path, arguments: argparse.Namespace) -> None:
@@ -61,9 +73,15 @@ def _corpus(root: Path, arguments: argparse.Namespace) -> None:
 
 def _run(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.cli import add_run
+    from pipeline.conformance import cases
 
     added = add_run.add(
-        root, arguments.family, arguments.corpus, arguments.setting, arguments.seeds
+        root,
+        arguments.family,
+        arguments.corpus,
+        arguments.setting,
+        arguments.seeds,
+        None if arguments.model is None else cases.parse_block(arguments.model),
     )
     print_escaped("\n".join(added.remarks))
     first, last = added.runs[0], added.runs[-1]
@@ -72,4 +90,16 @@ def _run(root: Path, arguments: argparse.Namespace) -> None:
     targets = " ".join(f"evaluate@{run}" for run in added.runs)
     print_escaped(
         f"\nnext: seqline run {targets}\nor, with all other runs and the report: seqline run"
+    )
+
+
+def _model(root: Path, arguments: argparse.Namespace) -> None:
+    from pipeline.cli import add_model
+
+    added = add_model.add(root, arguments.family, arguments.task, arguments.like)
+    print_escaped(
+        f"wrote {added.file}, a copy of {added.like}, a model for the task {added.task}\n"
+        f"next: edit {added.file}, or leave it as it is for a first try\n"
+        f"      seqline check-model {arguments.family}\n"
+        f"      {added.run_command}"
     )

@@ -1,7 +1,8 @@
 """`seqline add run FAMILY CORPUS`: write a setting of the family, and its runs, to `params.yaml`.
 
 The setting is the one that a preset has for the family, with sizes for the number of rows and
-tokens of the corpus:
+tokens of the corpus. A family of the user's own has the setting of another family of its task, with
+a block `model:` that is guessed, as `seqline check-model` does:
 
 - embedding, hidden size and the like are those of the preset below half a million tokens, doubled
   below five million, else four times as large. The learning rate of Adam is divided by the same.
@@ -11,20 +12,20 @@ tokens of the corpus:
 - texts may be as long as 99 of 100 rows are."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli import inspect_source, params_text, presets, validate_params
+from pipeline.cli import inspect_source, own_family, params_text, validate_params
 from pipeline.cli.corpus_counts import Counts, count
-from pipeline.core import config, params, tables, yaml_reader
+from pipeline.cli.setting_templates import Template, kind_of_block, templates
+from pipeline.core import config, params, tables
 from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import UserError, refuse
 from pipeline.corpora import kind_of
 from pipeline.dag import paths
 from pipeline.text import tokens
-from pipeline.training import families
 
 _STEPS_OF_SIZE = (500_000, 5_000_000)  # tokens from which sizes double
 _SIZES = ("embedding", "hidden", "width", "feed_forward", "filters", "dimension")
@@ -40,15 +41,6 @@ _SHORTEST = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """A setting of a preset, resolved, with the task of its runs."""
-
-    preset: str
-    setting: dict[str, Any]
-    task: str
-
-
-@dataclass(frozen=True, slots=True)
 class Added:
     """Names and text of the new blocks, and remarks about the sizes."""
 
@@ -58,21 +50,31 @@ class Added:
     remarks: list[str]
 
 
-def add(root: Path, family: str, corpus: str, setting: str | None, seeds: int) -> Added:
+def add(
+    root: Path,
+    family: str,
+    corpus: str,
+    setting: str | None,
+    seeds: int,
+    model: dict[str, Any] | None = None,
+) -> Added:
     """Write `settings.SETTING` and a run for each seed from 1; UserError for a family that fits no
-    task of the corpus, and for a corpus whose size is not known. Then nothing is written."""
+    task of the corpus, and for a corpus whose size is not known. Then nothing is written.
+
+    `model`: the block `model:`, in place of one with sizes suited to the corpus."""
     path = root / "params.yaml"
     setting = setting or f"{corpus}_{family}"
     params.check_name("--setting", setting)
     block, read, kind = _corpus(path, corpus)
     if family not in config.module_names("pipeline.models"):
         raise _refuse_family(root, family, corpus, kind)
-    model = config.named_module("pipeline.models", family, "FAMILY")
-    template = _template(root, family, corpus, kind)
+    template = _template(root, family, corpus, kind, model)
     params_text.refuse_taken(path, "settings", setting, "--setting")
 
     counts = _counts(root, corpus, block, read)
     values = sized(template.setting, counts, block.text or {})
+    if model is not None:
+        values["model"] = model
     is_trained = values["optim"] is not None
     runs = [f"{setting}-{seed}" for seed in range(1, seeds + 1 if is_trained else 2)]
     for run in runs:
@@ -91,24 +93,28 @@ def add(root: Path, family: str, corpus: str, setting: str | None, seeds: int) -
         validate_params.check(partial)
     divided = ", before valid and test are split off" if "all" in getattr(read, "files", ()) else ""
     remarks = [f"{corpus}: {counts.rows:,} rows and {counts.tokens:,} tokens for training{divided}"]
-    remarks.append(f"sizes after a setting of the preset {template.preset}")
+    remarks.append(f"sizes after the setting {template.name} of the preset {template.preset}")
+    if template.is_guessed:
+        remarks.append(
+            "values of `model:` are guessed: change them in params.yaml, or give --model"
+        )
     if not is_trained:
-        remarks.append(f"{model.__name__.rpartition('.')[2]} has no random numbers: one seed")
+        remarks.append(f"{family} has no random numbers: one seed")
     return Added(setting, runs, "\n".join([*lines, "", *rows]), remarks)
 
 
 def families_for(root: Path, kind: str) -> list[str]:
-    """Families that can be added for corpora of the kind: those with a setting in a preset."""
-    return _from_scratch(_templates(root, [kind]))
+    """Families that can be added for corpora of the kind: those with a setting in a preset, and the
+    user's own."""
+    return [*_from_scratch(templates(root, [kind])), *own_family.names(root, [kind])]
 
 
 def all_families(root: Path) -> list[str]:
     """Families that can be added for one of the corpora of `params.yaml`."""
     corpora = config.section(root / "params.yaml", "corpora")
-    kinds = {_kind(block) for block in corpora.values()}
-    return sorted(
-        _from_scratch(_templates(root, [kind for kind in kinds if tables.has_text(kind)]))
-    )
+    kinds = {kind_of_block(block) for block in corpora.values()}
+    with_text = [kind for kind in kinds if tables.has_text(kind)]
+    return sorted([*_from_scratch(templates(root, with_text)), *own_family.names(root, with_text)])
 
 
 def _from_scratch(templates: Iterable[tuple[Template, str, str]]) -> list[str]:
@@ -188,11 +194,14 @@ def _corpus(path: Path, name: str) -> tuple[params.Corpus, Any, str]:
     return block, read, kind
 
 
-def _template(root: Path, family: str, corpus: str, kind: str) -> Template:
-    """The first setting of a preset with the family and a task for the kind of corpus."""
+def _template(
+    root: Path, family: str, corpus: str, kind: str, model: dict[str, Any] | None
+) -> Template:
+    """The first setting of a preset with the family and a task for the kind of corpus; for a family
+    that no preset has, one of its task."""
     known = [
         (template, init_from)
-        for template, template_family, init_from in _templates(root, [kind])
+        for template, template_family, init_from in templates(root, [kind])
         if template_family == family
     ]
     for template, init_from in known:
@@ -202,42 +211,16 @@ def _template(root: Path, family: str, corpus: str, kind: str) -> Template:
         todo = "Copy its setting and runs of a preset by hand."
         raise refuse("FAMILY", family, "one that begins from scratch", todo)
 
-    tasks = [config.named_module("pipeline.tasks", task, "") for task in _tasks()]
-    model = config.named_module("pipeline.models", family, "FAMILY").Model
-    if any(kind == task.KIND and families.supports(model, task.MODELS) for task in tasks):
-        expected = "a family with a setting in a preset"
-        raise refuse("FAMILY", family, expected, "Write its blocks by hand.")
-    raise _refuse_family(root, family, corpus, kind)
+    template_of_task = own_family.template(root, family, corpus, kind, model)
+    if template_of_task is None:
+        raise _refuse_family(root, family, corpus, kind)
+    return template_of_task
 
 
 def _refuse_family(root: Path, family: str, corpus: str, kind: str) -> UserError:
     choices = families_for(root, kind)
     expected = f"one of {', '.join(choices)} for {corpus}, which is {kind}"
     return refuse("FAMILY", family, expected, config.nearest(family, choices))
-
-
-def _tasks() -> list[str]:
-    return config.module_names("pipeline.tasks")
-
-
-def _templates(root: Path, kinds: Sequence[str]) -> Iterator[tuple[Template, str, str]]:
-    """Settings of the presets on corpora of the kinds, each with the family and `init_from` of its
-    first run."""
-    for name, text in presets.contents(root).items():
-        content = yaml_reader.value(text.decode("utf-8"), name)
-        fitting = {key for key, block in content["corpora"].items() if _kind(block) in kinds}
-        seen = set()
-        for run in content["runs"].values():
-            if run["setting"] in seen or run["corpus"] not in fitting:
-                continue
-            seen.add(run["setting"])
-            setting = content["settings"][run["setting"]]
-            yield Template(name, setting, run["task"]), run["family"], run["init_from"]
-
-
-def _kind(block: Mapping[str, Any]) -> str:
-    reader = config.named_module("pipeline.corpora", block["format"], "format")
-    return kind_of(reader, config.load(reader.Config, block["read"], "read"))
 
 
 def _counts(root: Path, name: str, block: params.Corpus, read: Any) -> Counts:

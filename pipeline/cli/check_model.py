@@ -29,14 +29,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print a line for each check; exit with 1 if one of them failed."""
+    from pipeline.cli import own_family
     from pipeline.conformance import cases, examine
 
     if arguments.model is not None:
-        block = _parse(arguments.model)
+        block = cases.parse_block(arguments.model)
         case = cases.of_block(arguments.family, arguments.task, block)
     else:
-        files = [root / "params.yaml", *sorted((root / "presets").glob("*.yaml"))]
-        case = cases.find(files, arguments.family, arguments.setting)
+        case = cases.find(cases.params_files(root), arguments.family, arguments.setting)
     if case.is_guessed:
         print_escaped(
             f"{case.family} has no run in params.yaml or a preset. Its methods are those of "
@@ -55,17 +55,10 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
         print_escaped(f"skip  {', '.join(skipped)}: not checked, as the fault above ends them all")
     if failures:
         faults = "1 fault" if failures == 1 else f"{failures} faults"
-        print_escaped(f"{arguments.family}: {faults} as a model of {case.task}")
+        first = ". Begin with the first: others may follow from it." * (failures > 1)
+        file = f"pipeline/models/{arguments.family}.py"
+        print_escaped(f"{file}: {faults} as a model of {case.task}{first}")
         sys.exit(1)
     print_escaped(f"{arguments.family} keeps the contracts of {case.task}")
-
-
-def _parse(text: str) -> object:
-    import yaml
-
-    from pipeline.core.errors import refuse
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise refuse("--model", text, "YAML, such as '{hidden: 32, layers: 1}'") from None
+    if case.is_guessed:
+        print_escaped(f"next: {own_family.run_command(root, case.family, case.task)}")

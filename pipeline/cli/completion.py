@@ -6,9 +6,19 @@ from typing import Any
 
 HELP = "print the completion script of a shell: bash, zsh or fish"
 _SHELLS = ("bash", "zsh", "fish")
-_KINDS = ("runs", "stages", "presets", "models", "families", "addable-families", "corpora")
-# What an argument names, by its destination; the last words of a command come first.
-_NAMES = {
+_KINDS = (
+    "runs",
+    "stages",
+    "presets",
+    "models",
+    "families",
+    "addable-families",
+    "tasks",
+    "corpora",
+)
+# What an argument names, by its destination; the last words of a command come first. None: a new
+# name.
+_NAMES: dict[str, str | None] = {
     "first": "runs",
     "second": "runs",
     "run": "runs",
@@ -20,7 +30,10 @@ _NAMES = {
     "corpora": "corpora",
     "corpus": "corpora",
     "family": "families",
+    "like": "families",
     "add run family": "addable-families",
+    "add model family": None,
+    "task": "tasks",
 }
 
 
@@ -102,6 +115,8 @@ def _project_names(root: Path, kind: str) -> list[str]:
         return [*dict.fromkeys(stage.partition("@")[0] for stage in stages), *stages]
     if kind == "families":
         return config.module_names("pipeline.models")
+    if kind == "tasks":
+        return config.module_names("pipeline.tasks")
     if kind == "addable-families":
         from pipeline.cli import add_run  # imports torch
 

@@ -10,6 +10,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "add": (
         "seqline add corpus reviews.csv  # look at the file, and write its block",
         "seqline add run text_cnn reviews  # a model of it, with three seeds",
+        "seqline add model my_family  # a language model of your own, to be changed",
+        "seqline add model my_family --task classification  # begin with a short classifier",
     ),
     "keep": ("seqline keep reviews  # your corpus alone: the built-in ones leave params.yaml",),
     "tidy": ("seqline tidy  # after `dvc exp run -S`",),

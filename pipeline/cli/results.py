@@ -76,7 +76,7 @@ def _cells(standing: "Standing", row: "Row") -> tuple[str, ...]:
     name = f"{row.name} (a baseline)" if row.is_baseline and row.role == "best" else row.name
     if row.lead is None:
         return row.role, name, row.score, "", ""
-    behind = f"{row.lead:.{standing.scoring.decimals}f}"
+    behind = standing.lead(row)
     if row.p is None:
         return row.role, name, row.score, behind, "not tested"
     p = "p < 0.001" if row.p < 0.001 else f"p = {row.p:.3f}"

@@ -1,7 +1,6 @@
 """`seqline tidy`: give params.yaml the form of the last commit again."""
 
 import argparse
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,8 @@ def tidy(root: Path) -> dict[str, Any]:
     if committed is None:
         raise refuse("params.yaml", "no committed one", "one in the last commit", "Commit it.")
     text = committed.decode("utf-8")
-    before = dict(_leaves(yaml_reader.value(text, "the committed params.yaml")))
-    after = dict(_leaves(config.read(path)))
+    before = dict(config.leaves(yaml_reader.value(text, "the committed params.yaml")))
+    after = dict(config.leaves(config.read(path)))
     if other := sorted(before.keys() ^ after.keys()):
         raise refuse(
             ".".join(other[0]),
@@ -65,12 +64,3 @@ def tidy(root: Path) -> dict[str, Any]:
         partial.write_text(params_text.edited(text, edit) if changes else text, encoding="utf-8")
         validate_params.check(partial)
     return {".".join(key): value for key, value in changes.items()}
-
-
-def _leaves(node: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value that is no mapping with a key, by its path."""
-    if isinstance(node, Mapping) and node:
-        for key, value in node.items():
-            yield from _leaves(value, (*above, str(key)))
-    else:
-        yield above, node

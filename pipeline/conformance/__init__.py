@@ -4,6 +4,7 @@
 `tasks/`. The data are a few hundred rows whose rule is known; models have the sizes of their
 `model:` block."""
 
+import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ Check = Callable[["Case"], None]
 class Kind(Protocol):
     """A module of `tasks` for one task, with its name."""
 
+    EXAMPLE: str  # a short module with a model of the task, which a new family begins from
     SIZES: Sizes
     CHECKS: tuple[Check, ...]  # that of shapes is the first
     OPTIM: dict[str, Any]  # as ADAM
@@ -73,13 +75,15 @@ class Kind(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
     """A family with a block `model:` for one of its tasks. `component`: the model that it
-    contains. `is_guessed`: task and block are from the family's code, and from no run."""
+    contains. `is_guessed`: task and block are from the family's code, and from no run. `where`: the
+    block's name in messages."""
 
     family: str
     task: str
     block: dict[str, Any]
     component: "Case | None" = None
     is_guessed: bool = False
+    where: str = "model"
 
     @property
     def kind(self) -> Kind:
@@ -108,7 +112,7 @@ class Case:
         torch.manual_seed(_SEED)
         sizes = self.kind.SIZES
         block = self.block | ({"dropout": 0.0} if "dropout" in self.block else {})
-        model = checkpoint.build(self.family, block, sizes, "model", component).eval()
+        model = checkpoint.build(self.family, block, sizes, self.where, component).eval()
         if isinstance(model, Spelled):
             model.read_words([f"word{number}" for number in range(sizes.source)])
         return model
@@ -149,22 +153,25 @@ class Finding:
     detail: str
 
 
-def load_family(family: str) -> Any:
-    """Import a family's module; UserError, with the line, for an error in it."""
+def load_family(family: str, where: str = "FAMILY") -> Any:
+    """Import a family's module; UserError, with the line, for an error in it. `where`: the name of
+    the argument."""
     try:
-        return config.named_module("pipeline.models", family, "FAMILY")
+        return config.named_module("pipeline.models", family, where)
     except UserError:
         raise
     except Exception as error:
         problem = f"{family}.py, with {type(error).__name__}: {describe_error(error)}"
         expected = "a module that can be imported"
-        raise refuse("FAMILY", problem + _place(error), expected) from error
+        raise refuse(where, problem + _place(error), expected) from error
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    """Run the checks, one after the other, until one ends in an error that an earlier one had."""
+    """Run the checks, one after the other, until one of the first has a fault, or one ends in an
+    error that an earlier one had."""
     from pipeline.conformance import common
 
+    first = common.first_checks(case)
     blocked = False
     causes: set[str] = set()
     for check in common.checks(case):
@@ -175,24 +182,28 @@ def examine(case: Case) -> Iterator[Finding]:
         try:
             run_check(check, case)
         except Crashed as crash:
-            blocked = check in common.BASIC or crash.cause in causes
+            blocked = check in first or crash.cause in causes
             state: Literal["FAIL", "skip"] = "skip" if crash.cause in causes else "FAIL"
             causes.add(crash.cause)
             yield Finding(state, name, str(crash))
         except Failed as failure:
             yield Finding("FAIL", name, str(failure))
-            blocked = check in common.BASIC
+            blocked = check in first
         else:
             yield Finding("ok", name, summary(check))
 
 
 def run_check(check: Check, case: Case) -> None:
-    """Run one check; Crashed for an error in the model's code, with its place."""
+    """Run one check; Crashed for an error in the model's code. A fault has its place."""
     try:
         with torch.random.fork_rng(devices=[]):
             check(case)
-    except Failed:
-        raise
+    except Failed as failure:
+        raise Failed(f"{failure}{_method_place(case, str(failure))}") from failure
+    except UserError as error:
+        # A mistake in the block: its line names the key.
+        line = describe_error(error)
+        raise Crashed(line, line) from error
     except Exception as error:
         name, place = type(error).__name__, _place(error)
         line = f"{name}: {describe_error(error)}{place}"
@@ -213,6 +224,16 @@ def _place(error: Exception) -> str:
     if not in_models:
         return ""
     return f" ({Path(in_models[-1].filename).name}, line {in_models[-1].lineno})"
+
+
+def _method_place(case: Case, line: str) -> str:
+    """The place of the family's own method that the line begins with, or names in backticks."""
+    methods = vars(getattr(case.module, "Model", object))
+    for word in re.findall(r"^\w+|(?<=`)\w+(?=`)", line):
+        code = getattr(methods.get(word), "__code__", None)
+        if code is not None:
+            return f" ({Path(code.co_filename).name}, line {code.co_firstlineno})"
+    return ""
 
 
 def add_noise(model: nn.Module) -> None:
@@ -242,7 +263,8 @@ def expect(holds: bool, line: str) -> None:
 def expect_shape(what: str, tensor: Tensor, shape: Sequence[int], names: str) -> None:
     """Raise Failed for another shape than expected, whose dimensions have these names."""
     if tuple(tensor.shape) != tuple(shape):
-        raise Failed(f"{what}: got shape {tuple(tensor.shape)}; expected {names}, {tuple(shape)}.")
+        got, expected = tuple(tensor.shape), tuple(shape)
+        raise Failed(f"{what}: got shape {got}; expected {names}, {expected}. Return this shape.")
 
 
 def difference(first: Tensor, second: Tensor) -> float:

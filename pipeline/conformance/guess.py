@@ -10,7 +10,6 @@ from types import NoneType
 from typing import Any
 
 from pipeline.core import config
-from pipeline.core.errors import UserError
 
 _BY_TYPE: dict[Any, Any] = {int: 8, float: 0.1, bool: False, str: "none"}
 
@@ -28,16 +27,16 @@ def block(files: Iterable[Path], config_class: type) -> dict[str, Any] | None:
         if not suited:
             return None
         values[key] = suited[0]
-    return values if _is_accepted(config_class, values) else None
+    return values if is_accepted(config_class, values) else None
 
 
-def _is_accepted(config_class: type, values: Mapping[str, Any]) -> bool:
+def is_accepted(config_class: type, values: Mapping[str, Any]) -> bool:
     """Return true if `Config` accepts these values together."""
     if not dataclasses.is_dataclass(config_class):
         return True  # the first check says what it should be
     try:
         config.load(config_class, values, "model")
-    except UserError:
+    except (AssertionError, TypeError, ValueError):  # a UserError is a ValueError
         return False
     return True
 

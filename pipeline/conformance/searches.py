@@ -34,7 +34,8 @@ def check_states(model: Any, prompt: Prompt) -> None:
     for rows in ([1, 0], [0], [1, 1, 0]):
         rows_B = torch.tensor(rows)
         moved, _ = model.step(model.reorder(state, rows_B), last_B[rows_B])
-        expect_same(f"rows {rows}", moved, expected[rows_B], "Select rows_B of each tensor.")
+        todo = "Let `reorder` select rows_B of each tensor."
+        expect_same(f"rows {rows}", moved, expected[rows_B], todo)
     again, _ = model.step(state, last_B)
     todo = "Return new tensors: `step` and `reorder` must not change the state that they get."
     expect_same("the same step again", again, expected, todo)

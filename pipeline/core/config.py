@@ -14,7 +14,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,16 @@ def _mapping(path: Path, strict: bool = True) -> dict[str, Any]:
     if strict:
         renamed_keys.refuse_old_keys(content)
     return content
+
+
+def leaves(block: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every value of nested blocks that is no block with keys, with the keys that lead to
+    it."""
+    if isinstance(block, Mapping) and block:
+        for key, value in block.items():
+            yield from leaves(value, (*above, str(key)))
+    else:
+        yield above, block
 
 
 def named_module(package: str, name: str, where: str) -> types.ModuleType:

@@ -7,6 +7,7 @@ from pipeline.flow import publish
 
 _PARAMS = "params.yaml"
 _LOCK = "dvc.lock"
+_FAMILIES = "pipeline/models"
 
 
 def note(root: Path) -> str:
@@ -24,8 +25,9 @@ def note(root: Path) -> str:
     if not changed:
         return ""
 
-    # The settings belong to the results.
-    tops = dict.fromkeys(Path(path).parts[0] for path in [*_changed(root, [_PARAMS]), *changed])
+    # The settings belong to the results, and so do families of the user's own.
+    sources = _changed(root, [_PARAMS, _FAMILIES])
+    tops = dict.fromkeys([*sources, *(Path(path).parts[0] for path in changed)])
     files = "1 output differs" if len(changed) == 1 else f"{len(changed)} outputs differ"
     return (
         f"{files} from the last commit, with which `dvc exp` and `dvc metrics diff` compare.\n"

@@ -32,12 +32,12 @@ from pipeline.inference import (
     Prediction,
     Session,
     check_time,
-    input_codec,
     load_run,
     load_trained_model,
 )
 from pipeline.text.blanks import BLANK
 from pipeline.text.encode import Codec, check_ids, describe
+from pipeline.text.input_codec import input_codec
 from pipeline.training import devices
 
 _MAX_SHOWN = 60  # characters of an invalid text in a message

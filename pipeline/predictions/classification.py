@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.contracts import Refitted
-from pipeline.inference import Prediction, batches, input_codec
+from pipeline.inference import Prediction, batches
 from pipeline.predictions import (
     NO_LABEL,
     PredictionRequest,
@@ -30,6 +30,7 @@ from pipeline.predictions import (
 from pipeline.tasks import classification
 from pipeline.text import labels
 from pipeline.text.encode import Codec
+from pipeline.text.input_codec import input_codec
 
 _MAX_TEXTS = 1024  # of a batch
 # Tokens of a batch, with padding: 79 MB per layer of 300 float32 values per token.

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pipeline.contracts import ComposedVectors, Spelled
 from pipeline.core import config, params, tables
 from pipeline.core.errors import refuse
-from pipeline.inference import input_codec
 from pipeline.predictions import PredictionRequest, Predictor, Row, TrainedRun
 from pipeline.text.encode import SPACE, Codec
+from pipeline.text.input_codec import input_codec
 from pipeline.text.specials import SPECIALS
 
 _NEIGHBOURS = 5  # per word

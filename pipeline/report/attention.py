@@ -139,8 +139,8 @@ def _draw_weights(axes: Any, weights: NDArray[np.float64]) -> None:
 
 
 def _plain(word: str) -> str:
-    """Escape `$`, which starts mathematics in matplotlib, and make spaces visible."""
-    return word.replace("$", r"\$").replace(" ", "␣") or "␣"
+    """Escape `$`, which starts mathematics in matplotlib; nothing, or only spaces, has a sign."""
+    return word.replace("$", r"\$") if word.strip() else "␣"
 
 
 def _label_space(words: list[str]) -> float:

@@ -9,6 +9,7 @@ from pipeline.core.params import Evaluation
 from pipeline.report import (
     cells,
     corpora,
+    findings,
     folds,
     hyperparameters,
     looks,
@@ -74,7 +75,7 @@ def document(
     `figures` are those of each `Group.key`. `unranked` are tasks and corpora without a section.
     `all_looks` are those in `looks_file`."""
     blocks: list[Block] = [
-        Heading(1, "Comparison"),
+        Heading(1, "seqline: comparison"),
         Paragraph(_extent(groups, evaluation)),
         *looks.not_looked(evaluation, unranked),
         *overview.overview(groups, cross_validations),
@@ -124,8 +125,8 @@ def _group(group: Group, evaluation: Evaluation, folders: Folders, count: Paragr
 def _outcome(group: Group, evaluation: Evaluation) -> list[Block]:
     """The ranking of the settings, and what their tests say."""
     return [
-        Paragraph(_findings(group)),
-        *_baseline(group),
+        Paragraph(findings.outcome(group)),
+        *findings.unbeaten_baseline(group),
         _ranking(group, evaluation),
     ]
 
@@ -136,7 +137,7 @@ def _over_folds(cross_validation: CrossValidation) -> list[Block]:
     if cross_validation.settings:
         blocks += [
             Paragraph(folds.findings(cross_validation)),
-            *_baseline(cross_validation),
+            *findings.unbeaten_baseline(cross_validation),
             folds.ranking(cross_validation),
             *setting_tests.detectable_difference(cross_validation),
         ]
@@ -181,58 +182,10 @@ def _how_to_read(evaluation: Evaluation) -> str:
         f"sentences: a t-test at p < {LEVEL}, corrected for the number of pairs (Holm 1979), whose "
         "error rate was measured by simulation. "
         "A setting with one seed supports no such claim, unless it is cross-validated. "
-        "Models that are fitted without random numbers need no further seed."
+        "Models that are fitted without random numbers need no further seed. Brackets behind such "
+        "a score are its interval over sentences by the bootstrap, which differs a little from "
+        "the symmetric interval that the tests use."
     )
-
-
-def _findings(group: Group) -> str:
-    """The outcome in a sentence or two."""
-    best = group.settings[0]
-    others = [setting.name for setting in group.settings[1:]]
-    mean = cells.mean_score(best, f"{group.split}.{group.task.main}.score", group.task.form)
-    score = f"{group.task.main_name} {mean}"
-    if not others:
-        return f"`{best.name}` is the only setting on this corpus, with {score}."
-    if not best.supports_claims:
-        return (
-            f"`{best.name}` has the best score, {score}, with one seed. That says nothing about "
-            "another seed: the setting is in no test of settings."
-        )
-
-    beaten = group.beaten_by(best.name, LEVEL)
-    if len(beaten) == len(others):
-        return f"`{best.name}` is best with {score}, significantly better than every other setting."
-    tested = group.compared_with(best.name)
-    sentences = [f"`{best.name}` has the best score, {score}."]
-    if not_beaten := [name for name in others if name in tested and name not in beaten]:
-        sentences.append(f"It is not significantly better than {_names(not_beaten)}.")
-    if untested := [name for name in others if name not in tested]:
-        sentences.append(f"No test compares it with {_names(untested)}.")
-    return " ".join(sentences)
-
-
-def _baseline(group: Group | CrossValidation) -> list[Block]:
-    """A warning if no setting with a trained network is known to beat the best baseline."""
-    baselines = [setting.name for setting in group.settings if setting.is_deterministic]
-    networks = [setting.name for setting in group.settings if not setting.is_deterministic]
-    if not baselines or not networks:
-        return []
-    baseline = baselines[0]
-    if any(baseline in group.beaten_by(name, LEVEL) for name in networks):
-        return []
-    tested = group.compared_with(baseline)
-    untested = [name for name in networks if name not in tested]
-    if len(untested) == len(networks):
-        text = f"No test compares a neural setting with the baseline `{baseline}`."
-        return [Paragraph(text, warning=True)]
-    text = f"**No neural setting is significantly better than the baseline** `{baseline}`."
-    if untested:
-        text += f" No test compares it with {_names(untested)}."
-    return [Paragraph(text, warning=True)]
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
 
 
 def _ranking(group: Group, evaluation: Evaluation) -> Table:

@@ -42,7 +42,7 @@ def learning_curve_charts(group: Group, plots: Path) -> list[str]:
             validation_panel,
         ),
     ):
-        with _page_figure(curves.names) as (figure, axes):
+        with _page_figure(curves.names, title) as (figure, axes):
             panel(axes, curves, hue)
             lines = curves.losses if key == "loss" else curves.validations
             edge = axes.get_xlim()[1]
@@ -61,7 +61,7 @@ def by_length_charts(group: Group, plots: Path) -> list[str]:
     if not rows:
         return []
     title = length_title(group)
-    with _page_figure(list(rows)) as (figure, axes):
+    with _page_figure(list(rows), title) as (figure, axes):
         length_panel(axes, group, rows)
         svg = to_svg(figure, f"length-{group.key}", f"{title}, of {', '.join(rows)}")
     text = "Bands go from the lowest to the highest seed; bars of single runs are intervals."
@@ -70,10 +70,12 @@ def by_length_charts(group: Group, plots: Path) -> list[str]:
 
 
 @contextmanager
-def _page_figure(names: Sequence[str]) -> Iterator[tuple[Any, Any]]:
-    """Open a figure for the page, with room for the names of lines; yield it with its axes."""
+def _page_figure(names: Sequence[str], title: str) -> Iterator[tuple[Any, Any]]:
+    """Open a figure for the page, with a title and room for the names of lines; yield it with its
+    axes."""
     with open_figure(*PAGE_SIZE) as figure:
         axes = figure.subplots()
         margin = side_margin(names, PAGE_SIZE[0])
-        figure.subplots_adjust(left=0.1, right=1 - margin, bottom=0.15, top=0.96)
+        figure.subplots_adjust(left=0.1, right=1 - margin, bottom=0.15, top=0.91)
+        axes.set_title(title)
         yield figure, axes

@@ -41,5 +41,5 @@ def _cell(share: float) -> str:
 
 
 def _visible(word: str) -> str:
-    """Escaped text of a word; spaces have a sign."""
-    return html.escape(word.replace(" ", "␣") or "␣")
+    """Escaped text of a word; nothing, or only spaces, has a sign."""
+    return html.escape(word) if word.strip() else "␣"

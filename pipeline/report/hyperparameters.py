@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.core import params
+from pipeline.core import config, params
 from pipeline.report.document import NONE, Block, Paragraph, Table, Verbatim
 from pipeline.report.results import SettingResults
 
@@ -14,9 +14,12 @@ def table(settings: Sequence[SettingResults]) -> list[Block]:
     share."""
     # The model, the training and the search of each setting, under dotted keys.
     flat = {
-        setting.name: _flat(
-            {name: getattr(setting.first.run, name) or {} for name in params.SETTING_KEYS}
-        )
+        setting.name: {
+            ".".join((name, *keys)): value
+            for name in params.SETTING_KEYS
+            for keys, value in config.leaves(getattr(setting.first.run, name) or {})
+            if value != {}
+        }
         for setting in settings
     }
     first, *others = flat.values()
@@ -46,17 +49,6 @@ def table(settings: Sequence[SettingResults]) -> list[Block]:
         hyperparameters,
         Paragraph(f"Hyperparameters that all settings share: `{_listed(shared)}`."),
     ]
-
-
-def _flat(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in block.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _listed(flat: Mapping[str, Any]) -> str:

@@ -56,8 +56,7 @@ def _row(standing: Standing) -> tuple[str, ...]:
     ranking, scoring = standing.ranking, standing.scoring
     lead = verdict = NONE
     if standing.next is not None:
-        distance = f"{standing.next.distance:.{scoring.difference_decimals}f}"
-        lead = f"{distance} {scoring.difference}, over `{standing.next.name}`"
+        lead = f"{standing.lead(standing.next)}, over `{standing.next.name}`"
         verdict = _verdict(standing.next)
     if isinstance(ranking, CrossValidation):
         title, best_possible = folds.title(ranking), None
@@ -75,7 +74,7 @@ def _row(standing: Standing) -> tuple[str, ...]:
 
 
 def _verdict(row: Row) -> str:
-    """Whether the best setting is significantly better than this one, with the p of the test."""
+    """`yes` if the best setting is significantly better than this one, with the p of the test."""
     if row.p is None:
         return "not tested"
     p = setting_tests.p_value(row.p)
@@ -84,7 +83,8 @@ def _verdict(row: Row) -> str:
 
 
 def _baseline(standing: Standing) -> str:
-    """The best setting without a trained network, and whether the best setting beats it."""
+    """The best setting without a trained network, and the outcome of its test against the best
+    setting."""
     if standing.best.is_baseline:
         return f"`{standing.best.name}`, the best setting"
     row = standing.baseline

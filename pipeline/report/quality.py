@@ -100,7 +100,7 @@ def _draw(group: Group, costs: Mapping[str, float], name: str, title: str, axis:
 
     with open_figure(*PAGE_SIZE) as figure:
         axes = figure.subplots()
-        figure.subplots_adjust(left=0.1, right=0.98, bottom=0.15, top=0.96)
+        figure.subplots_adjust(left=0.1, right=0.98, bottom=0.15, top=0.91)
         axes.set_xscale("log")
         for setting in settings:
             colour, scores, x = hue[setting.name], values[setting.name], costs[setting.name]
@@ -119,6 +119,7 @@ def _draw(group: Group, costs: Mapping[str, float], name: str, title: str, axis:
             )
         _scale(group, axes, list(costs.values()), [score for of in values.values() for score in of])
         axes.set_xlabel(axis)
+        axes.set_title(upper_first(group.task.main_title))
         points = {name: (costs[name], mean(scores)) for name, scores in values.items()}
         _name_points(axes, points, hue, _limit_line(group, axes, list(points.values())))
         description = f"{title}: " + "; ".join(descriptions.values())
@@ -181,7 +182,7 @@ def _overlap(first: Box, second: Box) -> bool:
 
 def _limit_line(group: Group, axes: Any, points: Sequence[tuple[float, float]]) -> list[Box]:
     """Draw a dotted line at the best score that can be expected, if it is known, with a label on
-    the side where fewer points are near; return the label's box."""
+    the side where fewer points are near; return the boxes of both."""
     value = overview.limit(group)
     if value is None:
         return []
@@ -210,4 +211,6 @@ def _limit_line(group: Group, axes: Any, points: Sequence[tuple[float, float]]) 
     left = axes.bbox.x0 * scale if is_left else axes.bbox.x1 * scale - width
     bottom = axes.transData.transform((1, value))[1] * scale + offset
     bottom -= 10 if align == "top" else 0
-    return [(left, bottom, left + width, bottom + 10)]
+    line = axes.transData.transform((1, value))[1] * scale
+    whole_line = (axes.bbox.x0 * scale, line - 1, axes.bbox.x1 * scale, line + 1)
+    return [(left, bottom, left + width, bottom + 10), whole_line]

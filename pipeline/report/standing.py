@@ -19,9 +19,9 @@ from pipeline.scoring.tasks import Scoring
 class Row:
     """A setting beside the best one. `score` is its mean with the deviation, as text.
 
-    `lead` is how much better the best setting is, in the unit of the score, and `distance` is that
-    in the unit of the tests; both are None for the best one. `test` compares the two; None if no
-    test does. `better`: the best one is significantly better.
+    `lead` is the difference of the means, positive if the best one is better; None for the best
+    one. `test` compares the two; None if no test does. `better`: the best one is significantly
+    better.
     """
 
     role: str
@@ -30,7 +30,6 @@ class Row:
     values: tuple[float, ...]
     is_baseline: bool
     lead: float | None
-    distance: float | None
     test: SettingPair | FoldPair | None
     better: bool
 
@@ -53,7 +52,7 @@ class Standing:
 
     @property
     def scoring(self) -> Scoring:
-        """How the settings were ranked."""
+        """The score that ranked the settings."""
         return self.ranking.task
 
     @property
@@ -66,6 +65,10 @@ class Standing:
         """The rows to show. A next setting that is the baseline is given once, as that."""
         shown = {row.name: row for row in (self.best, self.next, self.baseline) if row is not None}
         return list(shown.values())
+
+    def lead(self, row: Row) -> str:
+        """The lead of the best setting over that of the row, with the decimals of the score."""
+        return f"{row.lead:.{self.scoring.decimals}f}"
 
     def json(self) -> dict[str, Any]:
         """Values for scripts."""
@@ -139,11 +142,10 @@ def _row(ranking: Group | CrossValidation, role: str, setting: SettingResults | 
     key = f"{ranking.split}.{ranking.task.main}.score"
     values = setting.values(key)
     best = ranking.settings[0]
-    lead = distance = test = None
+    lead = test = None
     if setting is not best:
         sign = 1 if ranking.task.higher_is_better else -1
         lead = sign * (mean(best.values(key)) - mean(values))
-        distance = abs(best.score.mean - setting.score.mean)
         both = {best.name, setting.name}
         tests = (pair for pair in ranking.pairs if {pair.first, pair.second} == both)
         test = next(tests, None)
@@ -154,7 +156,6 @@ def _row(ranking: Group | CrossValidation, role: str, setting: SettingResults | 
         values=tuple(values),
         is_baseline=setting.is_deterministic,
         lead=lead,
-        distance=distance,
         test=test,
         better=setting.name in ranking.beaten_by(best.name, LEVEL),
     )

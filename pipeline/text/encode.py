@@ -4,6 +4,7 @@ A vocabulary's folder holds `<side>.parquet` (`tables.VOCAB`) for each side (tex
 target), for bpe `<side>.tokenizer.json` as well, `label.parquet` if the texts have labels
 (`pipeline.text.labels`), and `vocab.json` (`Description`)."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -108,15 +109,30 @@ class Codec:
         """Tokens of a raw text that the vocabulary lacks; bpe lacks none."""
         if self.level == "bpe":
             return []
-        description = self._description
-        texts = normalise(
-            pa.array([text], pa.string()), description.lowercase, description.letters_only
-        )
-        tokens = split(texts, self.level).flatten()
+        tokens = self._split(text)
         missing: list[str] = tokens.filter(
             pc.is_null(pc.index_in(tokens, self._tokens))
         ).to_pylist()
         return missing
+
+    def name_unknown(self, names: Sequence[str], text: str) -> list[str]:
+        """The display forms `names` of a raw text's ids, with the word behind each `<unk>`:
+        `house (unk)`. Names of further ids may follow."""
+        if self.level == "bpe":
+            return list(names)
+        words = self._split(text).to_pylist()
+        return [
+            f"{word} (unk)" if name == SPECIALS[UNK] and word not in (None, name) else name
+            for name, word in itertools.zip_longest(names, words[: len(names)])
+        ]
+
+    def _split(self, text: str) -> pa.Array:
+        """The tokens of a raw text."""
+        description = self._description
+        texts = normalise(
+            pa.array([text], pa.string()), description.lowercase, description.letters_only
+        )
+        return split(texts, self.level).flatten()
 
     def encode_tokens(self, tokens: pa.ListArray) -> pa.ListArray:
         """Encode tokens of the tokenize stage as ids; a token outside the vocabulary is `<unk>`."""

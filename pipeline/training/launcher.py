@@ -5,6 +5,7 @@ authentication, and the agent unpickles what it receives. Here the environment h
 processes meet through a file (torch's FileStore) in a folder that only this user can open.
 """
 
+import json
 import os
 import queue
 import shutil
@@ -13,10 +14,13 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import UserError
 
 PEER_LOST = 76
@@ -114,22 +118,27 @@ def _wait(processes: list[subprocess.Popen[bytes]], private: Path) -> int:
     if not failed:
         return 0
 
-    # The first failure is the cause; losing a peer is not, unless there is no other failure.
-    causes = [rank for rank in failed if processes[rank].returncode != PEER_LOST] or failed
-    status = processes[causes[0]].returncode
+    saved = {rank: error for rank in failed if (error := _saved_error(private, rank))}
+    statuses = {
+        rank: saved[rank].status if rank in saved else processes[rank].returncode for rank in failed
+    }
+    # Losing a peer is not the cause, unless there is no other failure. Of the others, one that
+    # saved its error is: gloo may abort the rest before that process has ended.
+    causes = [rank for rank in failed if statuses[rank] != PEER_LOST] or failed
+    cause = next((rank for rank in causes if rank in saved), causes[0])
+    status = statuses[cause]
     if status < 0:
         print(
-            f"seqline: training: process {causes[0] + 1} of {len(processes)} was killed by "
+            f"seqline: training: process {cause + 1} of {len(processes)} was killed by "
             f"signal {-status}. Run again: it resumes from the last saved state.",
             file=sys.stderr,
         )
         return 128 - status  # as a shell does
 
-    # The first process prints its own error; print that of another.
-    if processes[0].returncode != status or status == PEER_LOST:
-        message = private / f"error-{causes[0]}"
-        if message.exists():
-            print(f"seqline: {message.read_text(encoding='utf-8')}", file=sys.stderr)
+    # The first process prints its own error, but not that it lost another.
+    printed = status != PEER_LOST and (cause == 0 or processes[0].returncode == status)
+    if cause in saved and not printed:
+        print(f"seqline: {saved[cause].message}", file=sys.stderr)
     return status
 
 
@@ -151,14 +160,31 @@ def _end(processes: list[subprocess.Popen[bytes]], after: float) -> None:
             time.sleep(0.02)
 
 
-def report_error(error: UserError) -> None:
-    """Save the error of a process other than the first.
+@dataclass(frozen=True, slots=True)
+class _SavedError:
+    """The error of a process, and the status with which it is about to end."""
+
+    status: int
+    message: str
+
+
+def save_error(error: UserError, status: int) -> None:
+    """Save the error of this process, which will end with this status, for the launcher.
 
     The launcher prints it unless the first process printed the same error.
     """
     private = private_folder()
-    if private is not None:
-        (private / f"error-{os.environ['RANK']}").write_text(str(error), encoding="utf-8")
+    if private is None:
+        return
+    file = private / f"error-{os.environ['RANK']}"
+    # A full disk must not hide the error.
+    with suppress(OSError), atomic_file(file) as partial:
+        partial.write_text(json.dumps([status, str(error)]), encoding="utf-8")
+
+
+def _saved_error(private: Path, rank: int) -> _SavedError | None:
+    file = private / f"error-{rank}"
+    return _SavedError(*json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
 
 def exit_with_parent() -> None:

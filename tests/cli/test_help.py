@@ -202,6 +202,9 @@ def test_names_for_completion_are_the_project_s(project, seqline) -> None:
         ("seqline keep toy_e", {"toy_en_fr"}),
         ("seqline keep toy_reviews toy_e", {"toy_en_fr"}),
         ("seqline check-model image_c", {"image_cnn"}),
+        ("seqline add mod", {"model"}),
+        ("seqline add model mine --like text_c", {"text_cnn"}),
+        ("seqline add model mine --task trans", {"translation"}),
     ],
 )
 def test_bash_completes_commands_options_and_names(

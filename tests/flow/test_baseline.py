@@ -29,6 +29,7 @@ def root(tmp_path: Path) -> Path:
         "reports/index.html": "1\n",
         "reports/summary.json": "1\n",
         "notes.txt": "1\n",
+        "pipeline/models/lstm.py": "one = 1\n",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +55,7 @@ def test_no_note_without_other_results(root: Path) -> None:
         (["reports/charts/one.csv", "reports/summary.json"], "2 outputs differ", "reports"),
         (["dvc.lock", "reports/summary.json"], "2 outputs differ", "dvc.lock reports"),
         (["params.yaml", "dvc.lock"], "1 output differs", "params.yaml dvc.lock"),
+        (["pipeline/models/mine.py", "dvc.lock"], "1 output differs", "pipeline/models dvc.lock"),
     ],
 )
 def test_the_command_of_the_note_makes_the_results_the_baseline(

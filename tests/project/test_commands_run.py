@@ -37,7 +37,9 @@ NOT_RUN = {
     "seqline use default": "needs a commit with the default params.yaml; tests/cli",
     "seqline doctor": "judges the installation; .ci/run",
     "seqline compare --json": "needs two names; tests/report",
+    "seqline add model my_family": "writes into pipeline/models/; tests/cli",
     "seqline check-model my_family": "needs the reader's file; tests/conformance",
+    "seqline add run my_family": "needs the reader's file; tests/cli",
     "dvc exp run -S evaluation.test=false": "evaluates all runs again; tests/dag",
 }
 

@@ -9,7 +9,7 @@ from stage_runs import run_evaluate
 
 from pipeline.core import params
 from pipeline.core.errors import UserError
-from pipeline.report import cells, comparison, pair, results
+from pipeline.report import cells, findings, pair, results
 
 RNN = {"rnn-1": 2.6, "rnn-2": 2.7, "rnn-3": 2.65}
 # Mixtures are fitted without gradients, and contain a network that is not.
@@ -89,16 +89,16 @@ def test_the_baseline_is_the_best_setting_without_a_network(
         "trigram",
     ]
     assert "ngrams" in group.beaten_by("mixture", results.LEVEL)
-    assert comparison._baseline(group) == []
+    assert findings.unbeaten_baseline(group) == []
 
 
 def test_nothing_is_said_of_settings_that_no_test_compares(
     groups: dict[str, results.Group],
 ) -> None:
     # The translator with one seed is far better than the memory.
-    [block] = comparison._baseline(groups["pairs"])
+    [block] = findings.unbeaten_baseline(groups["pairs"])
     assert block.text == "No test compares a neural setting with the baseline `memory`."
-    assert comparison._findings(groups["pairs"]).endswith("the setting is in no test of settings.")
+    assert findings.outcome(groups["pairs"]).endswith("the setting is in no test of settings.")
 
 
 def test_findings_separate_what_is_not_better_from_what_is_not_tested(

@@ -153,8 +153,9 @@ def test_words_that_a_model_does_not_know_are_warned_of(translator: seqline.Mode
         translator.translate(["the zebra yodels"])
     assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match="zebra") as caught:
-        translator.attention(["the zebra sleeps"])
+        [weights] = translator.attention(["The Zebra sleeps <unk>"])
     assert caught[0].filename == __file__
+    assert weights.columns == ["the", "zebra (unk)", "sleeps", "<unk>", "<eos>"]
 
 
 def test_methods_of_other_tasks_are_refused_in_one_line(

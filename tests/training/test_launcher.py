@@ -137,7 +137,7 @@ from pipeline.training import launcher, parallel
 if launcher.is_launched():
     group, _ = parallel.join("cpu", 2)
     if not group.is_first:
-        launcher.report_error(UserError("disk: got none"))
+        launcher.save_error(UserError("disk: got none"), 2)
         sys.exit(2)
     try:
         group.broadcast(lambda: 1)
@@ -153,6 +153,36 @@ else:
     environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "failing"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert (done.returncode, done.stderr) == (2, "seqline: disk: got none\n")
+
+
+def test_an_aborted_process_hides_no_error_that_another_saved(tmp_path: Path) -> None:
+    """gloo aborts the first process before the second, which is the cause, has ended."""
+    program = """
+import os, signal, sys, time
+from pathlib import Path
+from pipeline.core.errors import UserError
+from pipeline.training import launcher
+if not launcher.is_launched():
+    sys.exit(launcher.launch(2, "aborting", Path("work")))
+if os.environ["RANK"] == "1":
+    launcher.save_error(UserError("disk: got none"), 2)
+    signal.pause()
+while not (launcher.private_folder() / "error-1").exists():
+    time.sleep(0.01)
+os.abort()
+"""
+    (tmp_path / "aborting.py").write_text(program)
+    environment = stage_runs.environment()
+    environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "aborting"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -13,6 +13,7 @@ from pipeline.contracts import EOS, Sizes
 from pipeline.core import tables
 from pipeline.tasks import classification
 
+EXAMPLE = "pipeline.models.mlp_classifier"
 SIZES = Sizes(12, 2, False)
 OPTIM = ADAM
 RATES = (0.01, 0.002, 0.03)

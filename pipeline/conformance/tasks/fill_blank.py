@@ -21,6 +21,7 @@ from pipeline.conformance.rows import MASK_PADDING, perplexity, prompt_of, text_
 from pipeline.contracts import BOS, EOS, Sizes
 from pipeline.tasks import fill_blank
 
+EXAMPLE = "pipeline.models.bidirectional_lm"
 SIZES = Sizes(10, 10, True)
 OPTIM = ADAM
 RATES = (0.01, 0.002, 0.03)

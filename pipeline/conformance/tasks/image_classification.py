@@ -25,6 +25,7 @@ from pipeline.core.errors import UserError
 from pipeline.nn.images import pixels_NYX, scaled
 from pipeline.tasks import image_classification
 
+EXAMPLE = "pipeline.models.image_mlp"
 SIZES = Sizes(0, 2, False)
 OPTIM = ADAM
 RATES = (0.01, 0.002, 0.03)

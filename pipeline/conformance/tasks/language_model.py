@@ -25,6 +25,7 @@ from pipeline.contracts import EOS, Prompt, Sizes, StreamScorer
 from pipeline.nn.stream_likelihood import stream_log_probs
 from pipeline.tasks import language_model
 
+EXAMPLE = "pipeline.conformance.template"
 SIZES = Sizes(10, 10, True)
 OPTIM = ADAM
 RATES = (0.01, 0.002, 0.03)
@@ -80,7 +81,7 @@ def causality(case: Case) -> None:
     ids_T = _stream()
     changed = ids_T.clone()
     changed[6] = 4 if ids_T[6] == 9 else 9
-    todo = "Mask the later positions."
+    todo = "Let `hidden` at a position read no later id, for example by a mask."
     what = "predictions before a change of token 6"
     if isinstance(model, StreamScorer):
         # Entry t is the probability of token t + 1: that of token 6 itself must be left out.

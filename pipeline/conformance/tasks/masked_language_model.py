@@ -23,6 +23,7 @@ from pipeline.conformance.rows import MASK_PADDING, expect_read, prompt_of, text
 from pipeline.contracts import BOS, EOS, MASK, Sizes
 from pipeline.tasks import masked_language_model as mlm
 
+EXAMPLE = "pipeline.models.bert"
 SIZES = Sizes(14, 14, True)
 OPTIM = ADAM
 RATES = (0.005, 0.001, 0.02)

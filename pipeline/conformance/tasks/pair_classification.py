@@ -22,6 +22,7 @@ from pipeline.contracts import EOS, Sizes
 from pipeline.core import tables
 from pipeline.tasks import pair_classification
 
+EXAMPLE = "pipeline.models.decomposable_attention"
 SIZES = Sizes(12, 2, False)
 OPTIM = ADAM
 RATES = (0.005, 0.001, 0.02)

@@ -13,6 +13,7 @@ from pipeline.core import tables
 from pipeline.nn import lags
 from pipeline.tasks import series
 
+EXAMPLE = "pipeline.models.lag_mlp"
 SIZES = Sizes(0, 0, False)
 OPTIM = ADAM
 RATES = (0.02, 0.005, 0.1)

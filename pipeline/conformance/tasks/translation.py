@@ -24,6 +24,7 @@ from pipeline.contracts import BOS, EOS, Attentive, AttentiveDecodable, Prompt, 
 from pipeline.core import tables
 from pipeline.tasks import translation
 
+EXAMPLE = "pipeline.models.seq2seq"
 SIZES = Sizes(14, 14, True)
 OPTIM = ADAM
 RATES = (0.005, 0.001, 0.02)
@@ -107,7 +108,7 @@ def causality(case: Case) -> None:
         changed = target_1T.clone()
         changed[0, t] = 12
         after = _log_probs(model, prompt, changed)
-        todo = "Mask the target's later positions."
+        todo = "Let `hidden` at a position read no later id of the target, for example by a mask."
         expect_same(f"predictions before a change of token {t}", after[:, :t], before[:, :t], todo)
 
 

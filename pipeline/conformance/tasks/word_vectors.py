@@ -14,6 +14,7 @@ from pipeline.tasks import word_vectors
 from pipeline.training import families
 
 _TOPICS = 8
+EXAMPLE = "pipeline.models.word2vec"
 SIZES = Sizes(4 + 5 * _TOPICS, 4 + 5 * _TOPICS, True)
 OPTIM = {
     "name": "adagrad",

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core import tables
-from pipeline.inference import input_codec
 from pipeline.predictor import unknown_words
 from pipeline.text import bpe, vocab
 from pipeline.text.encode import Codec, Description
+from pipeline.text.input_codec import input_codec
 from pipeline.text.tokens import LEVELS, Level, normalise, split
 
 LOWERCASE = ["the cat sees a dog", "a dog's élan , été"]

@@ -1,7 +1,8 @@
 """A neural probabilistic language model (Bengio et al. 2003): the next token from the last few.
 
-This is the template of docs/own_model.md. Copy it to pipeline/models/my_family.py, and change it.
-The first paragraph names the model and its source; then come the shapes.
+`seqline add model` writes this template, which works as it is. For another model change `Config`,
+`__init__` and `hidden`; and `begin` and `reorder` if the state has other contents. The first
+paragraph names the model and its source; the last one has the shapes.
 
 Shapes: B batch, T time, S prompt, W window, E embedding, H hidden, V vocabulary, N positions."""
 
@@ -31,7 +32,7 @@ class Config:
     dropout: float
 
     def __post_init__(self) -> None:
-        # A user's mistake becomes one line: `settings.my_family.model.hidden: got 0; expected ...`.
+        # A user's mistake becomes one line: `settings.NAME.model.hidden: got 0; expected ...`.
         at_least_one(window=self.window, embedding=self.embedding, hidden=self.hidden)
         share(dropout=self.dropout)
 
@@ -45,7 +46,7 @@ class Model(nn.Module):
         self.window = config.window
         self.embedding = nn.Embedding(sizes.target, config.embedding)
         self.layer = nn.Linear(config.window * config.embedding, config.hidden)
-        self.dropout = Dropout(config.dropout)  # in place of nn.Dropout, which is slow on CPUs
+        self.dropout = Dropout(config.dropout)  # torch's is slow on CPUs
         self.output = nn.Linear(config.hidden, sizes.target)
 
     # --- Training and scoring: all tokens of a window of the stream at once

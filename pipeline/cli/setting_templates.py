@@ -1,0 +1,59 @@
+"""Settings of the presets, from which `seqline add` writes new ones."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli import presets
+from pipeline.core import config, yaml_reader
+from pipeline.corpora import kind_of
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A setting of a preset, resolved, with the task of its runs.
+
+    `is_guessed`: the block `model:` is guessed, for a family of the user's own."""
+
+    preset: str
+    setting: dict[str, Any]
+    task: str
+    name: str
+    is_guessed: bool = False
+
+
+def families(root: Path) -> set[str]:
+    """Families that a preset has a run of."""
+    files = presets.contents(root).items()
+    return {run["family"] for name, text in files for run in _content(name, text)["runs"].values()}
+
+
+def templates(root: Path, kinds: Sequence[str]) -> Iterator[tuple[Template, str, str]]:
+    """Settings of the presets on corpora of the kinds, each with the family and `init_from` of its
+    first run."""
+    for name, text in presets.contents(root).items():
+        content = _content(name, text)
+        fitting = {
+            key for key, block in content["corpora"].items() if kind_of_block(block) in kinds
+        }
+        seen = set()
+        for run in content["runs"].values():
+            if run["setting"] in seen or run["corpus"] not in fitting:
+                continue
+            seen.add(run["setting"])
+            setting = content["settings"][run["setting"]]
+            template = Template(name, setting, run["task"], run["setting"])
+            yield template, run["family"], run["init_from"]
+
+
+@cache
+def _content(name: str, text: bytes) -> Any:
+    return yaml_reader.value(text.decode("utf-8"), name)
+
+
+def kind_of_block(block: Mapping[str, Any]) -> str:
+    """The kind of a block under `corpora:`."""
+    reader = config.named_module("pipeline.corpora", block["format"], "format")
+    return kind_of(reader, config.load(reader.Config, block["read"], "read"))
