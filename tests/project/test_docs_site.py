@@ -124,6 +124,9 @@ def site(built: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     with chromium(tmp_path_factory.mktemp("browser")) as driver:
+        # No page gets the theme of the one before.
+        forget = {"source": "localStorage.clear()"}
+        driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", forget)
         yield driver
 
 
@@ -158,8 +161,6 @@ def test_axe_finds_no_fault_and_nothing_is_wider_than_the_screen(
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == NARROW}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     browser.get((site / f"{page}.html").as_uri())
-    browser.execute_script("localStorage.clear()")  # the theme of the page before
-    browser.refresh()
     shown = browser.execute_script("return document.body.dataset.mdColorScheme")
     assert shown == {"light": "default", "dark": "slate"}[theme]
     violations = Axe().run(browser)["violations"]
