@@ -27,9 +27,10 @@ test-quick: # tests without servers, within a minute
 	@$(PYTHON) bootstrap.py --dev
 	@$(INSIDE) pytest -m quick
 
+# Three workers for two cores: many of these tests wait for a server or a schedule.
 test-long: # the others: flows with real servers, workers and schedules; kills and restarts
 	@$(PYTHON) bootstrap.py --dev
-	@$(INSIDE) pytest -m long
+	@$(INSIDE) pytest -m long -n 3
 
 lint: # ruff and mypy, as pre-commit runs them
 	@$(PYTHON) bootstrap.py --dev

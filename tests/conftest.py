@@ -31,18 +31,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 ROOT = Path(__file__).resolve().parent.parent
 LONG = (
-    "retrain",
-    "prefect_flow",
-    "work_pool",
-    "dag",
-    "tracking",
-    "parallel",
-    "launcher",
-    "serving",
-    "models",
-    "word_vectors",
-    "shards",
-    "browser",
+    *("retrain", "commands_run", "prefect_flow", "listening", "experiments", "dag"),
+    *("served_folder", "docs_site", "serving", "plain_dvc", "work_pool", "tracking"),
+    *("family_conformance", "foreign_servers", "parallel", "launcher", "models", "word_vectors"),
+    *("shards", "browser"),
 )
 
 

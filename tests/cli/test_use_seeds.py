@@ -41,11 +41,14 @@ def trained(text: str) -> list[str]:
         has_optimiser = content["settings"][run["setting"]]["optim"] is not None
         return has_optimiser or (begins_from is not None and is_trained(begins_from))
 
+    runs_by_setting: dict[str, list[dict]] = {}
+    for run in content["runs"].values():
+        runs_by_setting.setdefault(run["setting"], []).append(run)
     return [
         name
         for name in content["settings"]
-        if any(is_trained(run) for run in runs_of(text, name).values())
-        and len({run["corpus"] for run in runs_of(text, name).values()}) == 1
+        if any(is_trained(run) for run in runs_by_setting[name])
+        and len({run["corpus"] for run in runs_by_setting[name]}) == 1
     ]
 
 
@@ -65,7 +68,8 @@ def test_every_setting_gets_the_number_of_seeds(project, seqline) -> None:
     assert "  seeds: 4\n" in said.out
     text = (project / "params.yaml").read_text(encoding="utf-8")
     settings = trained(DEFAULT)
-    assert all(seeds_of(text)[name] == [1, 2, 3, 4] for name in settings)
+    numbers = seeds_of(text)
+    assert all(numbers[name] == [1, 2, 3, 4] for name in settings)
     assert added_lines(DEFAULT, text) == [
         f"  {name}-4: {{<<: *{name}, seed: 4"
         + (", init_from: bert-4}" if name == "bert_sentiment" else "}")
@@ -108,7 +112,8 @@ def test_more_seeds_and_then_fewer_give_the_original_text(file: Path) -> None:
     more = seeds.with_seeds(text, ["5"])
     names = trained(text)
     assert names
-    assert all(seeds_of(more)[name] == [1, 2, 3, 4, 5] for name in names)
+    numbers_of_more = seeds_of(more)
+    assert all(numbers_of_more[name] == [1, 2, 3, 4, 5] for name in names)
     # Back to the most common number, and to the others one by one.
     common = statistics.mode(numbers[name] for name in names)
     odd = [f"{name}={numbers[name]}" for name in names if numbers[name] != common]

@@ -98,6 +98,7 @@ def test_both_settings_match_dvc_repro(project: Path, tmp_path: Path) -> None:
 def test_seqline_run_obeys_the_setting(dvc: str, project: Path, tmp_path: Path) -> None:
     choose(project, dvc)
     (project / "presets").mkdir(exist_ok=True)
+    flows.provide_database(tmp_path / "home")
     env = flows.surroundings(tmp_path / "home", None)
     done = flows.seqline(project, env, "run")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -74,9 +74,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.retrainable(tmp_path_factory.mktemp("strange") / "project")
 
 
+def impatient(home: Path, url: str) -> dict[str, str]:
+    """The environment of a `seqline` that asks the server at `url` once for each thing."""
+    return flows.surroundings(home, url) | {"PREFECT_CLIENT_MAX_RETRIES": "0"}
+
+
 def one_line(root: Path, home: Path, url: str, *words: str) -> str:
-    env = flows.surroundings(home, url) | {"PREFECT_CLIENT_MAX_RETRIES": "0"}
-    done = flows.seqline(root, env, *words)
+    done = flows.seqline(root, impatient(home, url), *words)
     assert done.returncode == 2, done.stdout + done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
@@ -100,8 +104,7 @@ def test_a_server_that_starts_well_and_then_answers_nonsense_gives_one_line(
     words: tuple[str, ...], kind: str, root: Path, tmp_path: Path
 ) -> None:
     with answering(ANSWERS[kind], as_prefect=("/health", "/admin/version", "/flows/filter")) as url:
-        env = flows.surroundings(tmp_path, url) | {"PREFECT_CLIENT_MAX_RETRIES": "0"}
-        done = flows.seqline(root, env, *words)
+        done = flows.seqline(root, impatient(tmp_path, url), *words)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("seqline: warning: ")]
     assert (done.returncode, len(lines)) == (2, 1), done.stdout + done.stderr
     assert lines[0].startswith("seqline: PREFECT_API_URL: got http://127.0.0.1:")
@@ -123,7 +126,7 @@ def test_the_status_without_a_prefect_server_uses_local_records(
 ) -> None:
     for as_prefect in ((), ("/health", "/admin/version", "/flows/filter")):
         with answering(ANSWERS[kind], as_prefect=as_prefect) as url:
-            done = flows.seqline(root, flows.surroundings(tmp_path, url), "status")
+            done = flows.seqline(root, impatient(tmp_path, url), "status")
         assert done.stderr == ""
         [server] = [line for line in done.stdout.splitlines() if line.startswith("server")]
         assert "does not answer" in server or "could not be read" in server

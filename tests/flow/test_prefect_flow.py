@@ -360,11 +360,7 @@ def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matt
     env = flows.surroundings(home, None) | {"PREFECT_CLIENT_MAX_RETRIES": "1"}
     with flows.started(fresh_project, env, "run", "--jobs", "3") as process:
         flows.wait_for(lambda: flows.at_work(fresh_project), "a stage at work")
-        [child] = [
-            c
-            for c in psutil.Process(process.pid).children()
-            if "pipeline.flow.temporary_server" in c.cmdline()
-        ]
+        [child] = flows.temporary_servers(process.pid)
         child.kill()
         said, _ = process.communicate(timeout=flows.PATIENCE)
     assert said.startswith("starting a Prefect server for this run"), said
@@ -411,15 +407,10 @@ def test_the_death_of_a_standing_server_ends_no_run_and_hinders_no_interrupt(
 
 def test_a_server_of_one_run_ends_with_a_killed_flow(fresh_project: Path, home: Path) -> None:
     with flows.started(fresh_project, flows.surroundings(home, None), "run") as process:
-        flow = psutil.Process(process.pid)
-        ephemeral = flows.wait_for(
-            lambda: [c for c in flow.children() if "pipeline.flow.temporary_server" in c.cmdline()],
-            "it",
-        )
+        [server] = flows.wait_for(lambda: flows.temporary_servers(process.pid), "it")
         process.kill()
     flows.wait_for(
-        lambda: not ephemeral[0].is_running() or ephemeral[0].status() == psutil.STATUS_ZOMBIE,
-        "its end",
+        lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, "its end"
     )
 
 

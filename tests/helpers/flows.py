@@ -1,6 +1,7 @@
 """A Prefect server of the tests' own, and `seqline run` as a process against it."""
 
 import contextlib
+import functools
 import json
 import os
 import pty
@@ -8,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 import urllib.request
@@ -52,7 +54,37 @@ def surroundings(home: Path, url: str | None) -> dict[str, str]:
 def server(home: Path, **settings: str) -> contextlib.AbstractContextManager[str]:
     """A real `prefect server`, by its API's address; `settings` are variables of its
     environment."""
+    provide_database(home)
     return prefect_server.running(home, surroundings(home, None) | settings)
+
+
+def provide_database(home: Path) -> None:
+    """Give a server that will start in the folder a new database, unless it has one."""
+    database = home / "prefect.db"
+    if not database.exists():
+        home.mkdir(exist_ok=True)
+        database.write_bytes(_new_database())
+
+
+@functools.cache
+def _new_database() -> bytes:
+    """Prefect's database before any flow. Its migrations are over half of a server's first
+    start."""
+    with tempfile.TemporaryDirectory() as home:
+        command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+        env = surroundings(Path(home), None)
+        subprocess.run(command, env=env, check=True, capture_output=True)
+        return Path(home, "prefect.db").read_bytes()
+
+
+def temporary_servers(pid: int) -> list[psutil.Process]:
+    """The Prefect servers that the process has started for itself."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.Error):  # one that is just ending
+            if "pipeline.flow.temporary_server" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def server_process(url: str) -> psutil.Process:

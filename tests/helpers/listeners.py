@@ -58,9 +58,15 @@ class Listeners:
 
     def _poll(self) -> None:
         while not self._over.wait(_POLL_SECONDS):
-            for process in list(self.processes):
+            self.processes = {process for process in self.processes if process.is_running()}
+            pids = {process.pid for process in self.processes}
+            # One pass over all processes: `children` makes one for each parent.
+            for process in psutil.process_iter():
                 with contextlib.suppress(psutil.Error):
-                    self.processes.update(process.children())
+                    if process.ppid() in pids:
+                        self.processes.add(process)
+                        pids.add(process.pid)
+            for process in self.processes:
                 with contextlib.suppress(psutil.Error, OSError):
                     self.found.update(_of(process))
 

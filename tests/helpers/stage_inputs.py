@@ -1,9 +1,11 @@
 """Inputs of the stages of a project as DVC resolves them: what makes a stage run again."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
-from dvc.dependency import ParamsDependency
+from dvc.dependency import ParamsDependency, param
 from dvc.repo import Repo
 
 
@@ -18,7 +20,9 @@ class StageInputs(NamedTuple):
 def read(root: Path) -> dict[str, StageInputs]:
     """The inputs of each concrete stage of the DVC repository, by its name, such as
     `train@lstm-1`."""
-    return {stage.name: _inputs(stage) for stage in Repo(str(root)).index.stages}
+    # Each of hundreds of stages would parse params.yaml.
+    with mock.patch.object(param, "load_path", cache(param.load_path)):
+        return {stage.name: _inputs(stage) for stage in Repo(str(root)).index.stages}
 
 
 def _inputs(stage: Any) -> StageInputs:

@@ -1,18 +1,26 @@
-"""The documentation's site: its references to the book, its links, and that it builds."""
+"""The documentation's site: its references to the book, its links, that it builds, and the main
+kinds of page in a real browser, in both themes."""
 
 import re
+import subprocess
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import docs_site
 import pytest
+from axe_core_python.selenium import Axe
+from chromium import chromium, needs_chromium
+from selenium import webdriver
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 
 from generator import links, references, tables  # noqa: E402
 
+PAGES = ("index", "tour", "family/transformer", "params", "api", "notebook", "sections")
+WIDE, NARROW = 1280, 390
 MODULE = '''"""Attention (Vaswani et al. 2017; d2l sections 11.3 to
 11.5)."""
 from pipeline.nn.masks import real_BS
@@ -97,20 +105,79 @@ class Page(HTMLParser):
                 self.loaded.append(value)
 
 
+@pytest.fixture(scope="module")
+def built(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The site's folder, and how its build ended."""
+    folder = tmp_path_factory.mktemp("site")
+    return folder, docs_site.build(folder)
+
+
+@pytest.fixture(scope="module")
+def site(built: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
+    folder, build = built
+    assert build.returncode == 0, build.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("browser")) as driver:
+        # No page gets the theme of the one before.
+        forget = {"source": "localStorage.clear()"}
+        driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", forget)
+        yield driver
+
+
 @pytest.mark.long
-def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    built = docs_site.build(tmp_path)
-    assert built.returncode == 0, built.stderr
-    assert "WARNING" not in built.stdout + built.stderr
-    pages = {file: Page(file.read_text(encoding="utf-8")) for file in tmp_path.rglob("*.html")}
+def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(
+    built: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, build = built
+    assert build.returncode == 0, build.stderr
+    assert "WARNING" not in build.stdout + build.stderr
+    pages = {file: Page(file.read_text(encoding="utf-8")) for file in folder.rglob("*.html")}
     assert not {str(file): page.loaded for file, page in pages.items() if page.loaded}
 
     # An equation's link leads to its line.
-    text = (tmp_path / "family/attention_seq2seq.html").read_text(encoding="utf-8")
+    text = (folder / "family/attention_seq2seq.html").read_text(encoding="utf-8")
     targets = re.findall(r'href="\.\./(source/[^"#]+\.html)#(line-\d+)"', text)
     assert targets
     for file, anchor in targets:
-        assert anchor in pages[tmp_path / file].ids
+        assert anchor in pages[folder / file].ids
+
+
+@pytest.mark.long
+@needs_chromium
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("page", PAGES)
+def test_axe_finds_no_fault_and_nothing_is_wider_than_the_screen(
+    browser: webdriver.Chrome, site: Path, page: str, width: int, theme: str
+) -> None:
+    scheme = {"name": "prefers-color-scheme", "value": theme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == NARROW}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get((site / f"{page}.html").as_uri())
+    shown = browser.execute_script("return document.body.dataset.mdColorScheme")
+    assert shown == {"light": "default", "dark": "slate"}[theme]
+    violations = Axe().run(browser)["violations"]
+    assert {v["id"]: [node["html"] for node in v["nodes"]] for v in violations} == {}
+    root = "document.documentElement"
+    assert browser.execute_script(f"return {root}.scrollWidth") <= width
+
+
+@pytest.mark.long
+@needs_chromium
+def test_every_picture_of_the_tour_is_shown(browser: webdriver.Chrome, site: Path) -> None:
+    browser.get((site / "tour.html").as_uri())
+    widths = browser.execute_script(
+        "return [...document.images].map(image => [image.src, image.naturalWidth, image.alt])"
+    )
+    assert len(widths) >= 8
+    assert [source for source, width, text in widths if not (width and text)] == []
 
 
 def test_the_chinese_readme_names_files_and_commands_that_exist() -> None:

@@ -53,6 +53,7 @@ def test_retraining_with_temporary_server_listens_on_loopback(
     """DVC's stages run in it, as in `make repro`, and a champion is promoted, which the test of
     `serve` needs."""
     variables, requests = proxied
+    flows.provide_database(tmp_path)
     env = small.author(flows.surroundings(tmp_path, None) | variables)
     del env["SEQLINE_TRACKING"]
     listeners = watched(root, env, "retrain")

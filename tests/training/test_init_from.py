@@ -2,6 +2,7 @@
 scratch; else refused."""
 
 import dataclasses
+import functools
 import json
 import re
 from pathlib import Path
@@ -32,11 +33,19 @@ ADOPTED = [
 ]
 
 
+@functools.cache
+def first_run(family: str) -> params.Run:
+    """The first run of the family in params.yaml or a preset."""
+    for file in (ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))):
+        for name, block in config.section(file, "runs").items():
+            if block["family"] == family:
+                return params.run(file, name)
+    raise LookupError(family)
+
+
 def run_of(family: str, **changes: Any) -> params.Run:
-    """The first run of the family in params.yaml or a preset, with changes of its `model:`."""
-    files = (ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml")))
-    found = (params.run(file, name) for file in files for name in config.section(file, "runs"))
-    run = next(run for run in found if run.family == family)
+    """That run with changes of its `model:`."""
+    run = first_run(family)
     return dataclasses.replace(run, model=run.model | changes)
 
 
