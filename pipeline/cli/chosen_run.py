@@ -26,11 +26,12 @@ def choose(root: Path, name: str | None, command: str) -> NamedRun:
     if "@" in name:
         return _with_alias(root, name, command)
     run = names.run_of(root, name, "--run")
+    chosen = trained.by_name(root, run, "--run")
     if run != name:
         seeds = sum(block.get("setting") == name for block in names.blocks(root).values())
         which = "only seed" if seeds == 1 else f"first of {seeds} seeds"
         print(f"seqline: answers by {run}, the {which} of {name}", file=sys.stderr)
-    return trained.by_name(root, run, "--run")
+    return chosen
 
 
 def version_to_serve(root: Path, what: str) -> str:
