@@ -69,7 +69,7 @@ def main() -> None:
 
 def make_clone(home: Path) -> Path:
     """Clone this project into ~/seqline of the folder `home`, with its data and its MLflow store,
-    which knows how long the trainings took."""
+    which knows how long the trainings took, as do the times of its stages."""
     root = home / "seqline"
     clone = ["git", "-c", "advice.detachedHead=false", "clone", "--quiet", str(ROOT), str(root)]
     subprocess.run(clone, check=True)
@@ -79,6 +79,9 @@ def make_clone(home: Path) -> Path:
     subprocess.run([*dvc, "checkout", "--quiet"], cwd=root, check=True)
     shutil.copy(ROOT / "mlflow.db", root)
     shutil.copytree(ROOT / ".seqline/tracking", root / ".seqline/tracking")
+    durations = Path(".seqline/flow/seconds.json")
+    (root / durations).parent.mkdir()
+    shutil.copy(ROOT / durations, root / durations)
     (home / ".gitconfig").write_text("[user]\nname = reader\nemail = reader@example.org\n")
     return root
 
