@@ -64,7 +64,8 @@ class Attention:
 
     `weights` is an array of H x T x S float32: for each head, a row for each output token and a
     column for each input token; each row sums to 1. `heads`, `target` and `source` are the names of
-    these three axes. The tokens end in `<eos>`. `text` is the translation."""
+    these three axes. The tokens end in `<eos>`, and `house (unk)` is a word that the model does not
+    know. `text` is the translation."""
 
     text: str
     source: list[str]

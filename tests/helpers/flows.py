@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import http
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import termios
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,14 +107,29 @@ def ask(url: str, path: str, **body: Any) -> Any:
     request = urllib.request.Request(
         f"{url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read() or b"null")
+    return json.loads(_answer(request) or b"null")
 
 
 def get(url: str, path: str) -> Any:
     """What the API answers to a GET."""
-    with urllib.request.urlopen(f"{url}/{path}", timeout=30) as answer:
-        return json.loads(answer.read())
+    return json.loads(_answer(urllib.request.Request(f"{url}/{path}")))
+
+
+def _answer(request: urllib.request.Request) -> bytes:
+    """The body of the answer. The server says 503 while another request holds its database, and has
+    done nothing then: Prefect's own client asks again too."""
+
+    def answered() -> tuple[bytes] | None:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return (answer.read(),)
+        except urllib.error.HTTPError as error:
+            if error.code != http.HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            return None
+
+    [body] = wait_for(answered, "an answer of the server")
+    return bytes(body)
 
 
 def wait_for(seen: Callable[[], Any], what: str) -> Any:

@@ -76,7 +76,7 @@ def test_attention_is_an_array_with_its_words(translator: seqline.Model, tmp_pat
     assert attention.weights.shape == shape
     words = [*ENGLISH[0].split(), "<eos>"]
     assert len(attention.source) == len(words)
-    assert all(a in (b, "<unk>") for a, b in zip(attention.source, words, strict=True))
+    assert all(a in (b, f"{b} (unk)") for a, b in zip(attention.source, words, strict=True))
     np.testing.assert_allclose(attention.weights.sum(-1), 1.0, rtol=1e-5)
     frame = attention.frame(1)
     assert (list(frame.index), list(frame.columns)) == (attention.target, attention.source)
@@ -153,9 +153,9 @@ def test_words_that_a_model_does_not_know_are_warned_of(translator: seqline.Mode
         translator.translate(["the zebra yodels"])
     assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match="zebra") as caught:
-        [weights] = translator.attention(["The Zebra sleeps <unk>"])
+        [attention] = translator.attention(["The Zebra sleeps <unk>"])
     assert caught[0].filename == __file__
-    assert weights.columns == ["the", "zebra (unk)", "sleeps", "<unk>", "<eos>"]
+    assert attention.source == ["the", "zebra (unk)", "sleeps (unk)", "<unk>", "<eos>"]
 
 
 def test_methods_of_other_tasks_are_refused_in_one_line(
