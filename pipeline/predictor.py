@@ -3,6 +3,7 @@
 The module `pipeline.predictions.<task>` answers; here its function is found, and what users send is
 checked."""
 
+import dataclasses
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -157,7 +158,9 @@ def explain(session: Session, text: str, seed: int | None = None) -> Explanation
 
     attention = None
     if isinstance(session.model, Attentive) and best.ids:
-        [attention] = session.attention_weights(prompt, [best])
+        [weights] = session.attention_weights(prompt, [best])
+        named = session.source_codec.name_unknown(weights.columns, text)
+        attention = dataclasses.replace(weights, columns=named)
     continues = session.continues_prompt
     return Explanation(
         session.decode_hypotheses([best])[0].text,

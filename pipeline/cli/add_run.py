@@ -219,6 +219,11 @@ def _template(
 
 def _refuse_family(root: Path, family: str, corpus: str, kind: str) -> UserError:
     choices = families_for(root, kind)
+    for template, of_setting, _ in templates(root, [kind]):
+        if template.name == family:
+            got = f"{family}, which is a setting of the family {of_setting}"
+            todo = f"Run `seqline add run {of_setting} {corpus}`."
+            return refuse("FAMILY", got, "the name of a family", todo)
     expected = f"one of {', '.join(choices)} for {corpus}, which is {kind}"
     return refuse("FAMILY", family, expected, config.nearest(family, choices))
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pipeline.cli.input_text import CONVERT, UNDECODED, stream_encoding
+from pipeline.core import config
 from pipeline.core.errors import UserError, printable, refuse
 from pipeline.flow import MOST_JOBS
 
+_MOST_CHOICES = 12  # that a message lists
 _SHOWN = 60  # characters of a wrong argument that its message repeats
 
 
@@ -31,10 +33,20 @@ class Parser(argparse.ArgumentParser):
         """Return the help."""
         return super().format_help() if self.page is None else self.page
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a word that is none of the choices, with the nearest one."""
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        few = len(choices) <= _MOST_CHOICES
+        expected = f"one of {', '.join(choices)}" if few else "a name that the help lists"
+        message = f"got {_shortened(str(value))}; expected {expected}."
+        raise argparse.ArgumentError(action, f"{message} {config.nearest(value, choices)}".rstrip())
+
     def error(self, message: str) -> NoReturn:
-        raise UserError(
-            f"{message.removeprefix('argument ').rstrip('.')}. See `{self.prog} --help`."
-        )
+        text = message.removeprefix("argument ").rstrip(".")
+        stop = "" if text.endswith("?") else "."
+        raise UserError(f"{text}{stop} See `{self.prog} --help`.")
 
 
 class _HelpFormatter(argparse.HelpFormatter):

@@ -220,7 +220,8 @@ def lock(root: Path) -> Finding:
         return Finding("ok", "lock", "up to date")
     more = f" and {len(changed) - _SHOWN_STAGES} more" if len(changed) > _SHOWN_STAGES else ""
     names = ", ".join(changed[:_SHOWN_STAGES])
-    detail = f"{len(changed)} stages have changed: {names}{more}"
+    stages = "1 stage has" if len(changed) == 1 else f"{len(changed)} stages have"
+    detail = f"{stages} changed: {names}{more}"
     return Finding("warn", "lock", detail, "`seqline run` or `dvc repro` brings them up to date.")
 
 

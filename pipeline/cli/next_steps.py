@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.core import params
 from pipeline.dag import expected_time
+from pipeline.flow import baseline
 from pipeline.report.standing import Standing
 from pipeline.runs.sample_text import sample_text
 from pipeline.scoring import tasks
@@ -20,7 +21,8 @@ _ANSWERING = ("translate", "classify", "generate")
 
 def after_results(root: Path, standings: Sequence[Standing]) -> list[tuple[str, str]]:
     """Return commands, each with what it is for: ask the best model, change a number, look at the
-    runs. The activation of the environment is the first one, where it is needed."""
+    runs. The activation of the environment, and a commit of the results, come first where they are
+    needed."""
     ordered = sorted(standings, key=_rank)
     answer = next(
         filter(None, (ask(root, each.first_run, each.best.name) for each in ordered)), None
@@ -30,6 +32,10 @@ def after_results(root: Path, standings: Sequence[Standing]) -> list[tuple[str, 
     change = next(filter(None, (_change(standing) for standing in fastest)), None)
     steps = [
         (activation(root), "once in each terminal"),
+        (
+            baseline.commit_command(root),
+            "keep these results: `dvc exp` compares with the last commit",
+        ),
         (answer, _asking(answer)),
         (change, "change a number and train again; then `dvc metrics diff` and `seqline tidy`"),
         ("seqline ui", "curves and scores of all runs, in MLflow"),
@@ -41,7 +47,7 @@ def _asking(command: str | None) -> str:
     """Return what the command that asks a model is for."""
     translates = command is not None and command.startswith("seqline translate ")
     picture = "; `--heatmap FILE.png` draws its attention" if translates else ""
-    return f"ask the best model; try a text of your own{picture}"
+    return f"ask the best setting; try a text of your own{picture}"
 
 
 def activation(root: Path) -> str | None:

@@ -58,8 +58,9 @@ def _failure(root: Path) -> str | None:
     flows = journal.read(root)
     if not flows or flows[-1].state != "failed":
         return None
-    causes = [line for line in flows[-1].summary.splitlines() if line.startswith("FAILED ")]
-    return (causes or ["failed"])[0]
+    lines = flows[-1].summary.splitlines()
+    causes = [line for line in lines if line.startswith("FAILED ")]
+    return (causes or [f"failed: {lines[0]}" if lines else "failed"])[0]
 
 
 def _next(

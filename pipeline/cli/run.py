@@ -28,8 +28,11 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 
     project.check(root)
     status = commands.run(root, arguments.targets, arguments.jobs)
-    if not status and arguments.targets:
-        show_scores(root, arguments.targets)
+    if not status:
+        if arguments.targets:
+            show_scores(root, arguments.targets)
+        else:
+            print("Scores of all: seqline results")
     sys.exit(status)
 
 

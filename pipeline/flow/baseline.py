@@ -15,24 +15,37 @@ def note(root: Path) -> str:
     the commit has no results.
 
     They differ after a change of settings, and on a processor that gives other bits."""
-    if git.output(root, "cat-file", "-e", f"HEAD:./{_LOCK}") is None:
-        return ""
-    try:
-        paths = publish.tracked_outputs(root)
-    except publish.CommandFailed:  # git took too long
-        return ""
-    changed = _changed(root, paths)
+    changed = _changed_outputs(root)
     if not changed:
         return ""
-
-    # The settings belong to the results, and so do families of the user's own.
-    sources = _changed(root, [_PARAMS, _FAMILIES])
-    tops = dict.fromkeys([*sources, *(Path(path).parts[0] for path in changed)])
     files = "1 output differs" if len(changed) == 1 else f"{len(changed)} outputs differ"
     return (
         f"{files} from the last commit, with which `dvc exp` and `dvc metrics diff` compare.\n"
-        f"To compare with these results: git add {' '.join(tops)} && git commit -m Baseline"
+        f"To compare with these results: {_commit(root, changed)}"
     )
+
+
+def commit_command(root: Path) -> str | None:
+    """Return the command that commits the results; None if they are those of the last commit."""
+    changed = _changed_outputs(root)
+    return _commit(root, changed) if changed else None
+
+
+def _commit(root: Path, changed: list[str]) -> str:
+    # The settings belong to the results, and so do families of the user's own.
+    sources = _changed(root, [_PARAMS, _FAMILIES])
+    tops = dict.fromkeys([*sources, *(Path(path).parts[0] for path in changed)])
+    return f"git add {' '.join(tops)} && git commit -m Baseline"
+
+
+def _changed_outputs(root: Path) -> list[str]:
+    """Return the tracked outputs that differ from the last commit; none if it has no results."""
+    if git.output(root, "cat-file", "-e", f"HEAD:./{_LOCK}") is None:
+        return []
+    try:
+        return _changed(root, publish.tracked_outputs(root))
+    except publish.CommandFailed:  # git took too long
+        return []
 
 
 def _changed(root: Path, paths: list[str]) -> list[str]:

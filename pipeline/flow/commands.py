@@ -5,6 +5,7 @@ Prefect is imported late: after `prefect_server.prepare`, which configures it.
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.core import params
@@ -56,13 +57,15 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
     # A process of DVC reads the project while Prefect is imported.
     with (
         flow_lock(root, wait=False),
-        journal.record_flow(root, "run", "manual") as record,
         open_runner(root, targets, devices.threads(jobs or devices.cores())) as workers,
+        ExitStack() as recorded,
     ):
         from pipeline.flow import prefect_server
 
         if targets:
-            workers.plan()  # refuses a wrong target before the server, which takes seconds
+            # Refuses a wrong target before the server, which takes seconds: no flow has failed.
+            workers.plan()
+        record = recorded.enter_context(journal.record_flow(root, "run", "manual"))
         prefect_server.prepare(root)
         workers.plan()  # refuses a wrong dvc.yaml before Prefect has a flow run
         from prefect.exceptions import TerminationSignal

@@ -239,8 +239,8 @@ def test_a_file_that_makes_no_corpus_is_refused_and_nothing_written(
     [
         (["transformer", "nothing"], "CORPUS: got nothing; expected one of toy_story, "),
         (
-            ["attention", "toy_en_fr"],
-            "FAMILY: got attention; expected one of seq2seq, attention_seq2seq, transformer, "
+            ["attention_s2s", "toy_en_fr"],
+            "FAMILY: got attention_s2s; expected one of seq2seq, attention_seq2seq, transformer, "
             "translation_memory, ibm1, conv_seq2seq for toy_en_fr, which is pair. Did you mean "
             "'attention_seq2seq'?",
         ),
@@ -273,6 +273,15 @@ def test_a_family_that_begins_from_another_run_is_refused(project, seqline) -> N
     result = seqline(project, "add", "run", "bert_classifier", "reviews")
     assert result.status == 2
     assert "FAMILY: got bert_classifier; expected one that begins from scratch" in result.err
+
+
+def test_the_name_of_a_setting_leads_to_its_family(project, seqline) -> None:
+    result = seqline(project, "add", "run", "gru", "toy_story")
+    assert result.status == 2
+    assert result.err == (
+        "seqline: FAMILY: got gru, which is a setting of the family recurrent_lm; expected the "
+        "name of a family. Run `seqline add run recurrent_lm toy_story`.\n"
+    )
 
 
 # The text of params.yaml

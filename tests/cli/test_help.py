@@ -15,6 +15,7 @@ from pipeline import cli
 from pipeline.cli.examples import EXAMPLES
 from pipeline.cli.help_page import EXIT_STATUSES
 from pipeline.core import state_dir
+from pipeline.core.errors import UserError
 from pipeline.core.locks import owned_lock
 from pipeline.flow import journal
 
@@ -144,9 +145,33 @@ def test_without_a_command_the_reason_of_a_failed_run_is_shown(project, seqline)
         record.state = "failed"
         record.summary = "2 stages: 1 failed\nFAILED train@a: no luck\n       log: a.log"
     assert "last run  FAILED train@a: no luck\n" in seqline(project).out
+    with pytest.raises(UserError), journal.record_flow(project, "run"):
+        raise UserError("dvc.yaml: got no stages")
+    assert "last run  failed: dvc.yaml: got no stages\n" in seqline(project).out
     with journal.record_flow(project, "run"):
         pass
-    assert "FAILED" not in seqline(project).out
+    assert "last run" not in seqline(project).out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["translat"],
+            "COMMAND: got translat; expected a name that the help lists. Did you mean 'translate'?",
+        ),
+        (["completion", "bsh"], "SHELL: got bsh; expected one of bash, zsh, fish. Did you mean "),
+        (["add", "zzz"], "WHAT: got zzz; expected one of corpus, run, model. See `seqline add"),
+    ],
+)
+def test_a_word_that_is_none_of_the_choices_is_refused_with_the_nearest(
+    words: list[str], message: str, project, seqline
+) -> None:
+    result = seqline(project, *words)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"seqline: {message}")
+    assert result.err.endswith(" --help`.\n")
+    assert result.err.count("\n") == 1
 
 
 def test_outside_of_a_project_it_says_how_to_begin(tmp_path: Path, seqline) -> None:

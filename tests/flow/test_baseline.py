@@ -67,9 +67,11 @@ def test_the_command_of_the_note_makes_the_results_the_baseline(
     line, command = baseline.note(root).splitlines()
     assert line.startswith(f"{difference} from the last commit")
     assert command.partition(": ")[2] == f"git add {added} && git commit -m Baseline"
+    assert baseline.commit_command(root) == f"git add {added} && git commit -m Baseline"
     small.git(root, "add", *added.split())
     small.git(root, "commit", "-q", "-m", "Baseline")
     assert baseline.note(root) == ""
+    assert baseline.commit_command(root) is None
     assert small.git(root, "status", "--porcelain") == ""
 
 

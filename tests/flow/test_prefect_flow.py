@@ -22,6 +22,7 @@ from benchmarks import made_dag
 from pipeline.core import params
 from pipeline.dag import lockfile, process_groups, run_settings, run_stage
 from pipeline.dag.fork_client import ForkServer
+from pipeline.flow import journal
 
 RULES = run_settings.Run(dvc="patched", time_limits={}, retries=2, retry_seconds=0.01)
 pytestmark = pytest.mark.long
@@ -264,6 +265,7 @@ def test_a_wrong_target_is_refused_before_a_server_is_started(
     done = flows.seqline(fresh_project, flows.surroundings(home, None), "run", "trian@p")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("seqline: TARGET: got trian@p; expected a stage, or one of ")
+    assert journal.read(fresh_project) == [], "no flow has failed"
 
 
 def test_a_server_that_is_configured_and_not_there_is_refused_without_its_password(
