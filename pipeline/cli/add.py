@@ -28,6 +28,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     ):
         help_text = f"column with {what}: its name, or its number from 0 without a heading"
         corpus.add_argument(f"--{part}", metavar="COLUMN", help=help_text)
+    corpus.add_argument(
+        "--keep-case",
+        action="store_true",
+        help="keep capital letters (default: texts are read in lower case)",
+    )
 
     about = "write a setting of a family and its runs, with sizes suited to the corpus"
     run = parsers.add_parser("run", help=about, description=about)
@@ -64,7 +69,7 @@ def _corpus(root: Path, arguments: argparse.Namespace) -> None:
 
     parts = ("source", "target", "text", "premise", "hypothesis", "label")
     columns = {part: value for part in parts if (value := getattr(arguments, part)) is not None}
-    added = add_corpus.add(root, arguments.file, arguments.name, columns)
+    added = add_corpus.add(root, arguments.file, arguments.name, columns, arguments.keep_case)
     print_escaped("\n".join(added.remarks))
     print_escaped(f"wrote corpora.{added.name} to params.yaml:\n\n{added.text}\n")
     families = ", ".join(added.families)

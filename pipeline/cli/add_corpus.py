@@ -1,5 +1,6 @@
 """`seqline add corpus FILE`: inspect the user's own file, and write its block to `params.yaml`."""
 
+import dataclasses
 import os
 import re
 from dataclasses import dataclass
@@ -38,11 +39,13 @@ class Added:
     families: list[str]
 
 
-def add(root: Path, file: str, name: str | None, columns: dict[str, str]) -> Added:
+def add(
+    root: Path, file: str, name: str | None, columns: dict[str, str], keep_case: bool = False
+) -> Added:
     """Write the block `corpora.NAME` for the file, zip or folder `file`.
 
-    `columns`: the column of each part, where names do not tell. UserError for what cannot be read
-    or guessed; then nothing is written."""
+    `columns`: the column of each part, where names do not tell. `keep_case`: texts keep their
+    capital letters. UserError for what cannot be read or guessed; then nothing is written."""
     path = root / "params.yaml"
     name = name or _name(file)
     params.check_name("--name", name)
@@ -52,17 +55,19 @@ def add(root: Path, file: str, name: str | None, columns: dict[str, str]) -> Add
         guess = inspect_source.guess(raw, names, columns)
         reader = config.named_module("pipeline.corpora", guess.format, "format")
         read = config.load(reader.Config, guess.read, "read")
-        counts = count(reader, read, raw, _COUNTING)
+        text = dataclasses.replace(_COUNTING, lowercase=not keep_case)
+        counts = count(reader, read, raw, text)
     kind = kind_of(reader, read)
     if not counts.rows:
         raise refuse(file, f"no usable row ({_rejects(counts)})", "at least one", "Look at it.")
 
     block = _block(_path(root, file), guess, kind, counts, name)
+    block["text"]["lowercase"] = not keep_case
     comment = f"{counts.rows:,} {_ROWS[kind]} for training or splitting, of `seqline add corpus`"
     lines = params_text.block(name, block, comment)
-    text = params_text.with_block(path.read_text(encoding="utf-8"), "corpora", lines)
+    content = params_text.with_block(path.read_text(encoding="utf-8"), "corpora", lines)
     with atomic_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(content, encoding="utf-8")
         validate_corpora.check(partial, name, files=True)
     remarks = _remarks(file, guess, kind, counts, block)
     return Added(name, "\n".join(lines), remarks, add_run.families_for(root, kind))
@@ -175,7 +180,7 @@ def _remarks(
     if counts.rejects:
         remarks.append(f"rejected: {_rejects(counts)}")
     if block["text"]["lowercase"]:
-        remarks.append("texts are read in lower case; `text.lowercase: false` keeps capitals")
+        remarks.append("texts are read in lower case; --keep-case keeps capitals")
     return remarks + guess.notes
 
 

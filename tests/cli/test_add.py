@@ -85,6 +85,22 @@ def test_a_tsv_of_pairs_becomes_a_corpus_and_nothing_else_changes(project, seqli
     assert seqline(project, "check").status == 0
 
 
+def test_a_corpus_keeps_its_capitals_if_asked(project, seqline) -> None:
+    names = ["Berlin", "Bremen", "Bonn", "Dresden", "Leipzig"]
+    rows = [
+        f"Ich mag {names[i % 5]} am Tag {i} .\tI like {names[i % 5]} on day {i} ."
+        for i in range(60)
+    ]
+    (project / "cities.tsv").write_text("\n".join(["de\ten", *rows]) + "\n")
+    remark = "texts are read in lower case; --keep-case keeps capitals"
+    assert remark in seqline(project, "add", "corpus", "cities.tsv", "--name", "lower").out
+    result = seqline(project, "add", "corpus", "cities.tsv", "--keep-case")
+    assert (result.status, result.err) == (0, "")
+    assert remark not in result.out
+    blocks = content(project)["corpora"]
+    assert [blocks[name]["text"]["lowercase"] for name in ("lower", "cities")] == [True, False]
+
+
 def test_a_csv_of_labels_becomes_a_corpus_of_labelled_texts(project, seqline) -> None:
     write_csv(project / "My reviews.csv")
     result = seqline(project, "add", "corpus", "My reviews.csv")
