@@ -25,7 +25,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     what = "these values" if changes else "no value"
     print(f"params.yaml is as in the last commit; {what} changed")
     if changes:
-        print("To go back to the last commit, results included: git restore . && dvc checkout")
+        print("To go back to the last commit, results included: git restore -SW . && dvc checkout")
 
 
 def tidy(root: Path) -> dict[str, Any]:

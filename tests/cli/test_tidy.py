@@ -33,7 +33,7 @@ def test_an_experiment_of_dvc_leaves_one_changed_line(
     key, _, _ = change.partition("=")
     assert (result.status, result.err) == (0, "")
     assert result.out.startswith(f"{key}: ")
-    assert result.out.endswith(": git restore . && dvc checkout\n")
+    assert result.out.endswith(": git restore -SW . && dvc checkout\n")
     assert fast_yaml.load((project / "params.yaml").read_text()) == written
     assert len(differing_lines(project)) == lines, differing_lines(project)
 
