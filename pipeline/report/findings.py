@@ -59,8 +59,8 @@ def _why_not_beaten(
     if not lower:
         return []
     return [
-        f"`{better}` ranks above {_names(lower)} and is beaten all the same, because its scores "
-        "vary less over the seeds."
+        f"`{better}` ranks above {_names(lower)} and is beaten all the same: its scores vary less "
+        "over the seeds."
     ]
 
 

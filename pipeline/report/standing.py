@@ -68,7 +68,8 @@ class Standing:
 
     def lead(self, row: Row) -> str:
         """The lead of the best setting over that of the row, with the decimals of the score."""
-        return f"{row.lead:.{self.scoring.decimals}f}"
+        rounded = round(row.lead or 0.0, self.scoring.decimals) + 0.0  # no -0.00
+        return f"{rounded:.{self.scoring.decimals}f}"
 
     def json(self) -> dict[str, Any]:
         """Values for scripts."""

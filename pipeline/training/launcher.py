@@ -135,9 +135,8 @@ def _wait(processes: list[subprocess.Popen[bytes]], private: Path) -> int:
         )
         return 128 - status  # as a shell does
 
-    # The first process prints its own error, but not that it lost another.
-    printed = status != PEER_LOST and (cause == 0 or processes[0].returncode == status)
-    if cause in saved and not printed:
+    # The first process prints its own error if it ends by itself, but not that it lost another.
+    if cause in saved and (status == PEER_LOST or processes[0].returncode != status):
         print(f"seqline: {saved[cause].message}", file=sys.stderr)
     return status
 

@@ -43,8 +43,8 @@ def test_a_beaten_setting_above_one_that_varies_and_is_not_beaten_is_explained()
     assert said == (
         "`best` has the best score, BLEU 95.10 ± 0.14. "
         "It is not significantly better than `varied`. "
-        "`steady` ranks above `varied` and is beaten all the same, because its scores vary less "
-        "over the seeds."
+        "`steady` ranks above `varied` and is beaten all the same: its scores vary less over the "
+        "seeds."
     )
 
 
