@@ -72,9 +72,9 @@ def add(
     params_text.refuse_taken(path, "settings", setting, "--setting")
 
     counts = _counts(root, corpus, block, read)
-    values = sized(template.setting, counts, block.text or {})
-    if model is not None:
-        values["model"] = model
+    is_chosen = template.is_chosen or model is not None
+    chosen = template.setting if model is None else template.setting | {"model": model}
+    values = sized(chosen, counts, block.text or {}, is_chosen)
     is_trained = values["optim"] is not None
     runs = [f"{setting}-{seed}" for seed in range(1, seeds + 1 if is_trained else 2)]
     for run in runs:
@@ -123,12 +123,19 @@ def _from_scratch(templates: Iterable[tuple[Template, str, str]]) -> list[str]:
     )
 
 
-def sized(setting: Mapping[str, Any], counts: Counts, text: Mapping[str, Any]) -> dict[str, Any]:
-    """The blocks of a setting with sizes for a corpus (see the module's docstring)."""
+def sized(
+    setting: Mapping[str, Any],
+    counts: Counts,
+    text: Mapping[str, Any],
+    keeps_model: bool = False,
+) -> dict[str, Any]:
+    """The blocks of a setting with sizes for a corpus (see the module's docstring).
+
+    `keeps_model`: the block `model:` stays as it is, and the learning rate with it."""
     model = dict(setting["model"])
-    grow = 2 ** sum(counts.tokens >= step for step in _STEPS_OF_SIZE)
+    grow = 1 if keeps_model else 2 ** sum(counts.tokens >= step for step in _STEPS_OF_SIZE)
     model |= {key: model[key] * grow for key in _SIZES if isinstance(model.get(key), int)}
-    if isinstance(model.get("dropout"), float):
+    if isinstance(model.get("dropout"), float) and not keeps_model:
         least = next((share for rows, share in _DROPOUT if counts.rows < rows), 0.0)
         model["dropout"] = max(model["dropout"], least)
 
@@ -139,8 +146,9 @@ def sized(setting: Mapping[str, Any], counts: Counts, text: Mapping[str, Any]) -
         objective["max_length"] = _length(factor * max(counts.longest(0), counts.longest(-1)))
     if search and len(counts.lengths) > 1:
         search["max_length"] = _length(1.5 * factor * counts.longest(-1))
-        if isinstance(model.get("learned_positions"), int) and model["learned_positions"] > 1:
-            model["learned_positions"] = max(model["learned_positions"], search["max_length"])
+        positions = model.get("learned_positions")
+        if isinstance(positions, int) and positions > 1 and not keeps_model:
+            model["learned_positions"] = max(positions, search["max_length"])
     if objective and "batch_tokens" in objective:
         # Room for the longest row; and several batches in an epoch of a small corpus.
         size = min(objective["batch_tokens"] * grow, counts.tokens // _BATCHES)

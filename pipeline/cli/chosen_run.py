@@ -28,7 +28,9 @@ def choose(root: Path, name: str | None, command: str) -> NamedRun:
     run = names.run_of(root, name, "--run")
     chosen = trained.by_name(root, run, "--run")
     if run != name:
-        seeds = sum(block.get("setting") == name for block in names.blocks(root).values())
+        blocks = names.blocks(root).values()
+        corpora = [block.get("corpus") for block in blocks if block.get("setting") == name]
+        seeds = corpora.count(chosen.corpus)
         which = "only seed" if seeds == 1 else f"first of {seeds} seeds"
         print(f"seqline: answers by {run}, the {which} of {name}", file=sys.stderr)
     return chosen
@@ -123,7 +125,7 @@ def best_run(root: Path, runs: Sequence[str]) -> str:
 
 
 def how_chosen(root: Path, task: str, runs: Sequence[str], group: str) -> str:
-    """How `best_run` chose among the runs of `group`, in words."""
+    """Say in words how `best_run` chose among the runs of `group`."""
     has_validation = tasks.promotion(task).validation is not None and _evaluated(root, runs)
     return f"the best of {group} on validation data" if has_validation else f"the first of {group}"
 

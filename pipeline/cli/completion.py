@@ -16,8 +16,8 @@ _KINDS = (
     "tasks",
     "corpora",
 )
-# What an argument names, by its destination; the last words of a command come first. None: a new
-# name.
+# The kind of name of each argument, by its destination; the last words of a command come first.
+# None: a new name.
 _NAMES: dict[str, str | None] = {
     "first": "runs",
     "second": "runs",

@@ -44,7 +44,9 @@ def template(
 
     files = cases.params_files(root)
     known = cases.first_run(files[:1], family)
-    model = block or (known.block if known else cases.guessed_block(files, module))
+    is_chosen = block is not None or known is not None
+    model = block if block is not None else known.block if known is not None else None
+    model = model if is_chosen else cases.guessed_block(files, module)
     if model is None:
         got = f"{family}, for whose sizes no value can be guessed"
         todo = f"Run `seqline add run {family} {corpus} {cases.model_option(module, None)}`."
@@ -59,14 +61,14 @@ def template(
     if similar is None:
         expected = "a family whose blocks are those of a setting of a preset"
         raise refuse("FAMILY", family, expected, "Write its blocks by hand.")
-    is_guessed = not (block or known)
+    is_guessed = not is_chosen
     if is_guessed and keys <= similar.setting["model"].keys():
         # A copy of a family: values that were chosen together.
         together = {key: similar.setting["model"][key] for key in keys}
         if guess.is_accepted(module.Config, together):
             model, is_guessed = together, False
     setting = similar.setting | {"model": model}
-    return dataclasses.replace(similar, setting=setting, is_guessed=is_guessed)
+    return dataclasses.replace(similar, setting=setting, is_guessed=is_guessed, is_chosen=is_chosen)
 
 
 def _refuse(family: str, problem: str) -> UserError:

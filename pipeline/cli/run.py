@@ -1,6 +1,7 @@
 """`seqline run`: run the DAG in parallel, as a Prefect flow."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     if not status:
         if arguments.targets:
             show_scores(root, arguments.targets)
-        else:
+        elif "MAKELEVEL" not in os.environ:  # `make repro` shows them itself
             print("Scores of all: seqline results")
     sys.exit(status)
 

@@ -15,13 +15,15 @@ from pipeline.corpora import kind_of
 class Template:
     """A setting of a preset, resolved, with the task of its runs.
 
-    `is_guessed`: the block `model:` is guessed, for a family of the user's own."""
+    `is_guessed`: the block `model:` is guessed, for a family of the user's own. `is_chosen`: the
+    user chose it, so it keeps its sizes."""
 
     preset: str
     setting: dict[str, Any]
     task: str
     name: str
     is_guessed: bool = False
+    is_chosen: bool = False
 
 
 def families(root: Path) -> set[str]:

@@ -127,6 +127,8 @@ def _names(tasks: list[str]) -> str:
 def tasks_of(module: Any) -> list[str]:
     """The tasks whose methods the class `Model` of a family's module has."""
     model = getattr(module, "Model", object)
+    if not isinstance(model, type):
+        return []
     names = config.module_names("pipeline.tasks")
     tasks = {name: config.named_module("pipeline.tasks", name, "task") for name in names}
     return [name for name, task in tasks.items() if families.supports(model, task.MODELS)]

@@ -54,7 +54,7 @@ def report(root: Path, now: datetime | None = None) -> Report:
             lines.append(("missed", f"{len(late)} overdue, the first at {_local(late[0])}"))
         lines.append(("schedule", _schedule(root, schedule)))
         lines.append(("next run", _next_run(root, schedule, now)))
-    else:
+    elif not server:  # whose deployments may retrain
         lines.append(("retraining", _NOT_IN_USE))
     if server:
         lines.append(("server", server))

@@ -71,14 +71,17 @@ def sync(root: Path) -> str:
         ]
         pages.set_up(client, {str(outputs.block.get("task", "other")) for outputs in trained})
 
-    return "\n".join([*lines, _total(root, len(names), len(trained), len(changes))])
+    failed = sum("not recorded" in line for line in lines)
+    return "\n".join([*lines, _total(root, len(names), len(trained), len(changes), failed)])
 
 
-def _total(root: Path, runs: int, trained: int, changed: int) -> str:
+def _total(root: Path, runs: int, trained: int, changed: int, failed: int) -> str:
     """The last line of `sync`; it names the address of a server only."""
     where = f" at {redact(describe.uri(root))}" if mlflow_store.is_server(root) else ""
     which = f"{trained} of {runs}" if trained == runs else f"the {trained} trained of {runs}"
     new = f"; {changed} new or completed" if changed else ""
+    if failed:
+        return f"MLflow{where} has {which} runs{new}; {failed} not recorded (see above)."
     return f"MLflow{where} is up to date: {which} runs{new}."
 
 

@@ -214,6 +214,9 @@ def test_sizes_grow_with_the_corpus(rows: int, length: int, grow: int) -> None:
     assert small["objective"]["max_length"] == 16
     assert 3 <= small["training"]["max_epochs"] <= 40
     assert setting == content(Path(__file__).parents[2])["settings"]["transformer"]
+    chosen = add_run.sized(setting, counts, {"level": "word"}, keeps_model=True)
+    assert chosen["model"] == setting["model"]
+    assert chosen["optim"]["learning_rate"] == pytest.approx(0.003)
 
 
 @pytest.mark.parametrize(

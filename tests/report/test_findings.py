@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.report import findings
+from pipeline.report.standing import Standing
 
 
 def setting(name: str, *scores: float) -> Any:
@@ -29,6 +30,16 @@ def group(beaten: set[str], *settings: Any) -> Any:
         beaten_by=lambda name, level: [s.name for s in settings if s.name in beaten],
         compared_with=lambda name: {s.name for s in settings if s.name != name},
     )
+
+
+@pytest.mark.parametrize(
+    ("lead", "text"), [(0.567, "0.57"), (0.0, "0.00"), (-0.0, "0.00"), (-0.004, "0.00")]
+)
+def test_a_lead_has_the_decimals_of_the_score_and_no_negative_zero(lead: float, text: str) -> None:
+    ranking: Any = SimpleNamespace(task=SimpleNamespace(decimals=2))
+    row: Any = SimpleNamespace(lead=lead)
+    standing = Standing(ranking=ranking, corpus="pairs", best=row, next=row, baseline=None)
+    assert standing.lead(row) == text
 
 
 BEST, STEADY, VARIED = (

@@ -162,8 +162,10 @@ else:
     assert (done.returncode, done.stderr) == (2, "seqline: disk: got none\n")
 
 
-def test_an_aborted_process_hides_no_error_that_another_saved(tmp_path: Path) -> None:
-    """gloo aborts the first process before the second, which is the cause, has ended."""
+@pytest.mark.parametrize("cause", [0, 1])
+def test_an_abort_hides_no_error_that_a_process_saved(cause: int, tmp_path: Path) -> None:
+    """gloo aborts the first process: before the second, which is the cause, has ended; or as the
+    cause, before it has printed its error."""
     program = """
 import os, signal, sys, time
 from pathlib import Path
@@ -171,13 +173,14 @@ from pipeline.core.errors import UserError
 from pipeline.training import launcher
 if not launcher.is_launched():
     sys.exit(launcher.launch(2, "aborting", Path("work")))
-if os.environ["RANK"] == "1":
+if os.environ["RANK"] == "CAUSE":
     launcher.save_error(UserError("disk: got none"), 2)
+if os.environ["RANK"] == "1":
     signal.pause()
-while not (launcher.private_folder() / "error-1").exists():
+while not (launcher.private_folder() / "error-CAUSE").exists():
     time.sleep(0.01)
 os.abort()
-"""
+""".replace("CAUSE", str(cause))
     (tmp_path / "aborting.py").write_text(program)
     environment = stage_runs.environment()
     environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
