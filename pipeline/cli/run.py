@@ -1,7 +1,6 @@
 """`seqline run`: run the DAG in parallel, as a Prefect flow."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +28,8 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
 
     project.check(root)
     status = commands.run(root, arguments.targets, arguments.jobs)
-    if not status:
-        if arguments.targets:
-            show_scores(root, arguments.targets)
-        elif "MAKELEVEL" not in os.environ:  # `make repro` shows them itself
-            print("Scores of all: seqline results")
+    if not status and arguments.targets:
+        show_scores(root, arguments.targets)
     sys.exit(status)
 
 
