@@ -284,7 +284,11 @@ def test_a_stranger_begins_a_family_and_checks_it(tmp_path: Path) -> None:
 
     program = "from pipeline.cli import main; main()"
     shown = [part.strip("\n") for part in GUIDE.split("```")]
-    for arguments in (["add", "model", "my_family"], ["check-model", "my_family"]):
+    # The guide shows what each command prints, of the check without its first lines.
+    for arguments, beginning in (
+        (["add", "model", "my_family"], "wrote pipeline"),
+        (["check-model", "my_family"], "ok "),
+    ):
         command = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             cwd=root,
@@ -293,7 +297,8 @@ def test_a_stranger_begins_a_family_and_checks_it(tmp_path: Path) -> None:
             text=True,
         )
         assert (command.returncode, command.stderr) == (0, "")
-        assert any(part and part in command.stdout for part in shown if "my_family" in part)
+        [output] = [part for part in shown if part.startswith(beginning)]
+        assert command.stdout.endswith(f"{output}\n")
     lines = command.stdout.splitlines()
     assert lines[-2:] == [
         "my_family keeps the contracts of language_model",
