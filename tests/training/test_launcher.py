@@ -145,6 +145,8 @@ if launcher.is_launched():
             group.all_equal("x")
     except parallel.PeerLost:
         sys.exit(launcher.PEER_LOST)
+    finally:
+        parallel.leave()
 else:
     sys.exit(launcher.launch(2, "failing", Path("work")))
 """
