@@ -17,12 +17,12 @@ from pipeline.training.families import refuse_other_objective
 def names(root: Path, kinds: Sequence[str]) -> list[str]:
     """Families that no preset has, for corpora of one of the kinds. One that cannot be imported is
     left out."""
-    found = []
+    families_of_kinds = []
     for family in sorted(set(config.module_names("pipeline.models")) - families(root)):
         with suppress(UserError):
             if any(_kind(task) in kinds for task in cases.tasks_of(load_family(family))):
-                found.append(family)
-    return found
+                families_of_kinds.append(family)
+    return families_of_kinds
 
 
 def template(
@@ -43,10 +43,9 @@ def template(
         return None
 
     files = cases.params_files(root)
-    known = cases.first_run(files[:1], family)
-    is_chosen = block is not None or known is not None
-    model = block if block is not None else known.block if known is not None else None
-    model = model if is_chosen else cases.guessed_block(files, module)
+    first_run = cases.first_run(files[:1], family)
+    chosen = first_run.block if block is None and first_run is not None else block
+    model = cases.guessed_block(files, module) if chosen is None else chosen
     if model is None:
         got = f"{family}, for whose sizes no value can be guessed"
         todo = f"Run `seqline add run {family} {corpus} {cases.model_option(module, None)}`."
@@ -61,14 +60,16 @@ def template(
     if similar is None:
         expected = "a family whose blocks are those of a setting of a preset"
         raise refuse("FAMILY", family, expected, "Write its blocks by hand.")
-    is_guessed = not is_chosen
+    is_guessed = chosen is None
     if is_guessed and keys <= similar.setting["model"].keys():
         # A copy of a family: values that were chosen together.
         together = {key: similar.setting["model"][key] for key in keys}
         if guess.is_accepted(module.Config, together):
             model, is_guessed = together, False
     setting = similar.setting | {"model": model}
-    return dataclasses.replace(similar, setting=setting, is_guessed=is_guessed, is_chosen=is_chosen)
+    return dataclasses.replace(
+        similar, setting=setting, is_guessed=is_guessed, is_chosen=chosen is not None
+    )
 
 
 def _refuse(family: str, problem: str) -> UserError:

@@ -1,4 +1,4 @@
-"""What the report says, in sentences, of the settings that the best one does not beat."""
+"""The report's sentences on settings that the best one does not beat."""
 
 from statistics import mean
 from types import SimpleNamespace
@@ -50,8 +50,8 @@ BEST, STEADY, VARIED = (
 
 
 def test_a_beaten_setting_above_one_that_varies_and_is_not_beaten_is_explained() -> None:
-    said = findings.outcome(group({"steady"}, BEST, STEADY, VARIED))
-    assert said == (
+    text = findings.outcome(group({"steady"}, BEST, STEADY, VARIED))
+    assert text == (
         "`best` has the best score, BLEU 95.10 ± 0.14. "
         "It is not significantly better than `varied`. "
         "`steady` ranks above `varied` and is beaten all the same: its scores vary less over the "

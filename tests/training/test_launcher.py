@@ -124,6 +124,18 @@ def test_ctrl_c_ends_every_process(whole_group: bool, encoded: Path) -> None:
     assert not list((encoded / ".seqline/training").glob("ranks-*"))
 
 
+def launched(program: str, folder: Path) -> tuple[int, str]:
+    """Run the text as a module `program`, which launches itself; return its status and stderr."""
+    (folder / "program.py").write_text(program)
+    environment = stage_runs.environment()
+    environment["PYTHONPATH"] += os.pathsep + str(folder)
+    command = [sys.executable, "-m", "program"]
+    process = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+    return process.returncode, process.stderr
+
+
 @pytest.mark.long
 def test_a_failure_in_another_process_than_the_first_is_reported_in_one_line(
     encoded: Path, tmp_path: Path
@@ -148,20 +160,9 @@ if launcher.is_launched():
     finally:
         parallel.leave()
 else:
-    sys.exit(launcher.launch(2, "failing", Path("work")))
+    sys.exit(launcher.launch(2, "program", Path("work")))
 """
-    (tmp_path / "failing.py").write_text(program)
-    environment = stage_runs.environment()
-    environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "failing"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert (done.returncode, done.stderr) == (2, "seqline: disk: got none\n")
+    assert launched(program, tmp_path) == (2, "seqline: disk: got none\n")
 
 
 @pytest.mark.parametrize("cause", [0, 1])
@@ -174,7 +175,7 @@ from pathlib import Path
 from pipeline.core.errors import UserError
 from pipeline.training import launcher
 if not launcher.is_launched():
-    sys.exit(launcher.launch(2, "aborting", Path("work")))
+    sys.exit(launcher.launch(2, "program", Path("work")))
 if os.environ["RANK"] == "CAUSE":
     launcher.save_error(UserError("disk: got none"), 2)
 if os.environ["RANK"] == "1":
@@ -183,18 +184,7 @@ while not (launcher.private_folder() / "error-CAUSE").exists():
     time.sleep(0.01)
 os.abort()
 """.replace("CAUSE", str(cause))
-    (tmp_path / "aborting.py").write_text(program)
-    environment = stage_runs.environment()
-    environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "aborting"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert (done.returncode, done.stderr) == (2, "seqline: disk: got none\n")
+    assert launched(program, tmp_path) == (2, "seqline: disk: got none\n")
 
 
 def exchanged(rank: int, folder: str, results: Any) -> None:
