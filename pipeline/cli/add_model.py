@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline import models
-from pipeline.cli import own_family
+from pipeline.cli import user_family
 from pipeline.conformance import Kind, cases, load_family, template
 from pipeline.core import config
 from pipeline.core.atomic import atomic_file
@@ -39,7 +39,7 @@ def add(root: Path, family: str, task: str | None, like: str | None) -> Added:
     if not tasks:
         raise refuse("--like", f"{like}, a model of no task", "a finished family")
     task = task or tasks[0]
-    run_command = own_family.run_command(root, family, task)
+    run_command = user_family.run_command(root, family, task)
 
     source = Path(module.__file__)
     text = source.read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli import inspect_source, own_family, params_text, validate_params
+from pipeline.cli import inspect_source, params_text, user_family, validate_params
 from pipeline.cli.corpus_counts import Counts, count
 from pipeline.cli.setting_templates import Template, kind_of_block, templates
 from pipeline.core import config, params, tables
@@ -106,7 +106,7 @@ def add(
 def families_for(root: Path, kind: str) -> list[str]:
     """Families that can be added for corpora of the kind: those with a setting in a preset, and the
     user's own."""
-    return [*_from_scratch(templates(root, [kind])), *own_family.names(root, [kind])]
+    return [*_from_scratch(templates(root, [kind])), *user_family.names(root, [kind])]
 
 
 def all_families(root: Path) -> list[str]:
@@ -114,7 +114,7 @@ def all_families(root: Path) -> list[str]:
     corpora = config.section(root / "params.yaml", "corpora")
     kinds = {kind_of_block(block) for block in corpora.values()}
     with_text = [kind for kind in kinds if tables.has_text(kind)]
-    return sorted([*_from_scratch(templates(root, with_text)), *own_family.names(root, with_text)])
+    return sorted([*_from_scratch(templates(root, with_text)), *user_family.names(root, with_text)])
 
 
 def _from_scratch(templates: Iterable[tuple[Template, str, str]]) -> list[str]:
@@ -219,7 +219,7 @@ def _template(
         todo = "Copy its setting and runs of a preset by hand."
         raise refuse("FAMILY", family, "one that begins from scratch", todo)
 
-    template_of_task = own_family.template(root, family, corpus, kind, model)
+    template_of_task = user_family.template(root, family, corpus, kind, model)
     if template_of_task is None:
         raise _refuse_family(root, family, corpus, kind)
     return template_of_task

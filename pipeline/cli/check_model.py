@@ -29,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Print a line for each check; exit with 1 if one of them failed."""
-    from pipeline.cli import own_family
+    from pipeline.cli import user_family
     from pipeline.conformance import cases, examine
 
     if arguments.model is not None:
@@ -61,4 +61,4 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
         sys.exit(1)
     print_escaped(f"{arguments.family} keeps the contracts of {case.task}")
     if case.is_guessed:
-        print_escaped(f"next: {own_family.run_command(root, case.family, case.task)}")
+        print_escaped(f"next: {user_family.run_command(root, case.family, case.task)}")

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pipeline import models
-from pipeline.cli import make_parser, own_family
+from pipeline.cli import make_parser, user_family
 from pipeline.conformance import cases, template
 from pipeline.core import config, params, tables
 
@@ -28,7 +28,7 @@ PAIRS = [f"the {a} sees {b} .,le {a} voit {b} ." for a in "abcdef" for b in "ghi
 
 
 @pytest.fixture
-def own(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def root(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A project with a few runs, from whose folder families are imported besides the real ones."""
     content = default_params.load()
     content["runs"] = {name: content["runs"][name] for name in ("rnn", "seq2seq", "mlp")}
@@ -38,12 +38,12 @@ def own(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(models, "__path__", [str(folder), *models.__path__])
     names = config.module_names
 
-    def with_own_names(package: str) -> list[str]:
+    def with_new_names(package: str) -> list[str]:
         importlib.invalidate_caches()
-        own_names = [file.stem for file in folder.glob("*.py")]
-        return sorted(names(package) + own_names * (package == "pipeline.models"))
+        new_names = [file.stem for file in folder.glob("*.py")]
+        return sorted(names(package) + new_names * (package == "pipeline.models"))
 
-    monkeypatch.setattr(config, "module_names", with_own_names)
+    monkeypatch.setattr(config, "module_names", with_new_names)
     (project / "stories.txt").write_text("\n".join(STORIES * 2) + "\n")
     (project / "reviews.csv").write_text("\n".join(["text,label", *REVIEWS * 8]) + "\n")
     (project / "pairs.csv").write_text("\n".join(["en,fr", *PAIRS]) + "\n")
@@ -68,31 +68,31 @@ def content(root: Path) -> dict[str, Any]:
     return loaded
 
 
-def test_the_template_becomes_a_family_and_its_run_is_in_order(own: Path, seqline) -> None:
-    result = seqline(own, "add", "model", "my_family")
+def test_the_template_becomes_a_family_and_its_run_is_in_order(root: Path, seqline) -> None:
+    result = seqline(root, "add", "model", "my_family")
     assert (result.status, result.err) == (0, "")
-    assert text_of(own, "my_family") == Path(template.__file__).read_text(encoding="utf-8")
+    assert text_of(root, "my_family") == Path(template.__file__).read_text(encoding="utf-8")
     first, *_, last = result.out.splitlines()
     assert first.startswith("wrote pipeline/models/my_family.py, a copy of pipeline/conformance/te")
     assert last.split() == ["seqline", "add", "run", "my_family", "toy_story"]
 
-    seqline(own, "add", "corpus", "stories.txt")
-    result = seqline(own, "add", "run", "my_family", "stories", "--seeds", "1")
+    seqline(root, "add", "corpus", "stories.txt")
+    result = seqline(root, "add", "run", "my_family", "stories", "--seeds", "1")
     assert (result.status, result.err) == (0, "")
-    block = params.run(own / "params.yaml", "stories_my_family-1")
+    block = params.run(root / "params.yaml", "stories_my_family-1")
     assert (block.family, block.task) == ("my_family", "language_model")
     assert list(block.model) == ["window", "embedding", "hidden", "dropout"]
     assert "values of `model:` are guessed" in result.out
     assert "next: seqline run evaluate@stories_my_family-1" in result.out
-    assert "stories_my_family-2" not in content(own)["runs"]
-    assert seqline(own, "check").status == 0
+    assert "stories_my_family-2" not in content(root)["runs"]
+    assert seqline(root, "check").status == 0
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_a_family_to_begin_with_which_the_guide_names(
-    task: str, own: Path, seqline
+    task: str, root: Path, seqline
 ) -> None:
-    result = seqline(own, "add", "model", "mine", "--task", task)
+    result = seqline(root, "add", "model", "mine", "--task", task)
     assert (result.status, result.err) == (0, "")
     module = config.named_module("pipeline.models", "mine", "")
     assert cases.tasks_of(module) == [task]
@@ -109,12 +109,12 @@ def test_every_task_has_a_family_to_begin_with_which_the_guide_names(
 
 @pytest.mark.parametrize("family", ["transformer", "bert_classifier", "ngram_lm"])
 def test_a_copy_of_a_family_has_its_code_and_says_what_it_is(
-    family: str, own: Path, seqline
+    family: str, root: Path, seqline
 ) -> None:
-    assert seqline(own, "add", "model", "mine", "--like", family).status == 0
+    assert seqline(root, "add", "model", "mine", "--like", family).status == 0
     original = (ROOT / f"pipeline/models/{family}.py").read_text(encoding="utf-8")
-    assert ast.dump(ast.parse(text_of(own, "mine"))) == ast.dump(ast.parse(original))
-    assert text_of(own, "mine").startswith(f"# A copy of {family}.py. ")
+    assert ast.dump(ast.parse(text_of(root, "mine"))) == ast.dump(ast.parse(original))
+    assert text_of(root, "mine").startswith(f"# A copy of {family}.py. ")
 
 
 @pytest.mark.parametrize(
@@ -122,61 +122,61 @@ def test_a_copy_of_a_family_has_its_code_and_says_what_it_is(
     [("seq2seq", "pairs.csv", "pairs"), ("mlp_classifier", "reviews.csv", "reviews")],
 )
 def test_an_unchanged_copy_gets_the_setting_of_its_original(
-    like: str, file: str, corpus: str, own: Path, seqline
+    like: str, file: str, corpus: str, root: Path, seqline
 ) -> None:
-    seqline(own, "add", "corpus", file)
-    assert seqline(own, "add", "model", "mine", "--like", like).status == 0
-    assert seqline(own, "add", "run", "mine", corpus).status == 0
-    result = seqline(own, "add", "run", like, corpus)
+    seqline(root, "add", "corpus", file)
+    assert seqline(root, "add", "model", "mine", "--like", like).status == 0
+    assert seqline(root, "add", "run", "mine", corpus).status == 0
+    result = seqline(root, "add", "run", like, corpus)
     assert result.status == 0
-    settings = content(own)["settings"]
+    settings = content(root)["settings"]
     assert settings[f"{corpus}_mine"] == settings[f"{corpus}_{like}"]
-    assert seqline(own, "check").status == 0
+    assert seqline(root, "check").status == 0
 
 
-def test_a_copy_that_is_fitted_by_counting_gets_one_run(own: Path, seqline) -> None:
-    seqline(own, "add", "corpus", "reviews.csv")
-    seqline(own, "add", "model", "mine", "--like", "naive_bayes")
-    result = seqline(own, "add", "run", "mine", "reviews")
+def test_a_copy_that_is_fitted_by_counting_gets_one_run(root: Path, seqline) -> None:
+    seqline(root, "add", "corpus", "reviews.csv")
+    seqline(root, "add", "model", "mine", "--like", "naive_bayes")
+    result = seqline(root, "add", "run", "mine", "reviews")
     assert (result.status, result.err) == (0, "")
-    assert content(own)["settings"]["reviews_mine"]["optim"] is None
-    assert "reviews_mine-2" not in content(own)["runs"]
+    assert content(root)["settings"]["reviews_mine"]["optim"] is None
+    assert "reviews_mine-2" not in content(root)["runs"]
 
 
-def test_a_second_run_has_the_block_of_the_first(own: Path, seqline) -> None:
-    seqline(own, "add", "model", "my_family")
-    seqline(own, "add", "corpus", "stories.txt")
+def test_a_second_run_has_the_block_of_the_first(root: Path, seqline) -> None:
+    seqline(root, "add", "model", "my_family")
+    seqline(root, "add", "corpus", "stories.txt")
     block = {"window": 2, "embedding": 5, "hidden": 6, "dropout": 0.5}
     arguments = ["add", "run", "my_family", "stories", "--model", yaml.safe_dump(block)]
-    result = seqline(own, *arguments, "--setting", "first")
+    result = seqline(root, *arguments, "--setting", "first")
     assert (result.status, result.err) == (0, "")
     assert "guessed" not in result.out
-    seqline(own, "add", "run", "my_family", "stories", "--setting", "second")
-    settings = content(own)["settings"]
+    seqline(root, "add", "run", "my_family", "stories", "--setting", "second")
+    settings = content(root)["settings"]
     assert settings["first"]["model"] == settings["second"]["model"] == block
 
 
-def test_model_replaces_the_sizes_of_a_preset_s_family(own: Path, seqline) -> None:
-    seqline(own, "add", "corpus", "reviews.csv")
+def test_model_replaces_the_sizes_of_a_preset_s_family(root: Path, seqline) -> None:
+    seqline(root, "add", "corpus", "reviews.csv")
     block = "{embedding: 3, hidden: 4, layers: 2, dropout: 0.0}"
-    result = seqline(own, "add", "run", "mlp_classifier", "reviews", "--model", block)
+    result = seqline(root, "add", "run", "mlp_classifier", "reviews", "--model", block)
     assert (result.status, result.err) == (0, "")
-    assert content(own)["settings"]["reviews_mlp_classifier"]["model"] == yaml.safe_load(block)
+    assert content(root)["settings"]["reviews_mlp_classifier"]["model"] == yaml.safe_load(block)
 
 
-def test_sizes_that_cannot_be_guessed_are_asked_for_in_one_line(own: Path, seqline) -> None:
-    seqline(own, "add", "corpus", "stories.txt")
-    seqline(own, "add", "model", "my_family")
-    replace(own, "    hidden: int\n", "    hidden: tuple[int, ...]\n")
-    before = (own / "params.yaml").read_bytes()
-    result = seqline(own, "add", "run", "my_family", "stories")
+def test_sizes_that_cannot_be_guessed_are_asked_for_in_one_line(root: Path, seqline) -> None:
+    seqline(root, "add", "corpus", "stories.txt")
+    seqline(root, "add", "model", "my_family")
+    replace(root, "    hidden: int\n", "    hidden: tuple[int, ...]\n")
+    before = (root / "params.yaml").read_bytes()
+    result = seqline(root, "add", "run", "my_family", "stories")
     assert (result.status, result.out) == (2, "")
     assert result.err.count("\n") == 1
     assert result.err.rstrip().endswith(
         "Run `seqline add run my_family stories --model '{window: WINDOW, embedding: EMBEDDING, "
         "hidden: HIDDEN, dropout: DROPOUT}'`."
     )
-    assert (own / "params.yaml").read_bytes() == before
+    assert (root / "params.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -189,31 +189,31 @@ def test_sizes_that_cannot_be_guessed_are_asked_for_in_one_line(own: Path, seqli
     ],
 )
 def test_an_unfinished_family_is_refused_in_one_line_and_not_completed(
-    old: str, new: str, message: str, own: Path, seqline
+    old: str, new: str, message: str, root: Path, seqline
 ) -> None:
-    seqline(own, "add", "corpus", "stories.txt")
-    seqline(own, "add", "model", "my_family")
-    replace(own, old, new)
-    result = seqline(own, "add", "run", "my_family", "stories")
+    seqline(root, "add", "corpus", "stories.txt")
+    seqline(root, "add", "model", "my_family")
+    replace(root, old, new)
+    result = seqline(root, "add", "run", "my_family", "stories")
     assert (result.status, result.out) == (2, "")
     assert message in result.err
     assert result.err.count("\n") == 1
-    names = seqline(own, "completion", "--names", "addable-families").out.split()
+    names = seqline(root, "completion", "--names", "addable-families").out.split()
     assert "recurrent_lm" in names
     assert ("my_family" in names) == ("no dataclass" in message)
 
 
-def test_a_family_for_other_corpora_is_refused_with_those_that_fit(own: Path, seqline) -> None:
-    seqline(own, "add", "corpus", "reviews.csv")
-    seqline(own, "add", "model", "my_family")
-    seqline(own, "add", "model", "mine", "--task", "classification")
-    result = seqline(own, "add", "run", "my_family", "reviews")
+def test_a_family_for_other_corpora_is_refused_with_those_that_fit(root: Path, seqline) -> None:
+    seqline(root, "add", "corpus", "reviews.csv")
+    seqline(root, "add", "model", "my_family")
+    seqline(root, "add", "model", "mine", "--task", "classification")
+    result = seqline(root, "add", "run", "my_family", "reviews")
     assert result.status == 2
     assert "FAMILY: got my_family; expected one of " in result.err
     assert ", mine for reviews, which is labelled" in result.err
-    names = seqline(own, "completion", "--names", "addable-families").out.split()
+    names = seqline(root, "completion", "--names", "addable-families").out.split()
     assert {"my_family", "mine", "text_cnn"} <= set(names)
-    assert own_family.names(own, ["labelled"]) == ["mine"]
+    assert user_family.names(root, ["labelled"]) == ["mine"]
 
 
 @pytest.mark.parametrize(
@@ -237,11 +237,11 @@ def test_a_family_for_other_corpora_is_refused_with_those_that_fit(own: Path, se
     ],
 )
 def test_a_family_that_cannot_be_is_refused_and_nothing_written(
-    arguments: list[str], message: str, own: Path, seqline
+    arguments: list[str], message: str, root: Path, seqline
 ) -> None:
-    folder = own / "pipeline/models"
+    folder = root / "pipeline/models"
     (folder / "there.py").write_text("x = 1\n")
-    result = seqline(own, "add", "model", *arguments)
+    result = seqline(root, "add", "model", *arguments)
     assert (result.status, result.out) == (2, "")
     assert message in result.err
     assert result.err.count("\n") == 1

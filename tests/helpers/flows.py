@@ -81,12 +81,12 @@ def _new_database() -> bytes:
 
 def temporary_servers(pid: int) -> list[psutil.Process]:
     """The Prefect servers that the process has started for itself."""
-    found = []
+    servers = []
     for child in psutil.Process(pid).children():
         with contextlib.suppress(psutil.Error):  # one that is just ending
             if "pipeline.flow.temporary_server" in child.cmdline():
-                found.append(child)
-    return found
+                servers.append(child)
+    return servers
 
 
 def server_process(url: str) -> psutil.Process:
