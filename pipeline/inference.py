@@ -269,14 +269,14 @@ class Session:
                 zip(self.decode_hypotheses(best), self.attention_weights(prompt, best), strict=True)
             )
         return [
-            (
-                answer,
-                dataclasses.replace(
-                    weights, columns=self.source_codec.name_unknown(weights.columns, text)
-                ),
-            )
+            (answer, self.name_unknown(weights, text))
             for (answer, weights), text in zip(pairs, texts, strict=True)
         ]
+
+    def name_unknown(self, weights: AttentionWeights, text: str) -> AttentionWeights:
+        """The weights of a raw text, with its words in place of `<unk>`: `house (unk)`."""
+        columns = self.source_codec.name_unknown(weights.columns, text)
+        return dataclasses.replace(weights, columns=columns)
 
     def encode_prefixes(self, prefixes: Sequence[str]) -> Tensor:
         """`prefix_BP` of a prompt; UserError for a word that the vocabulary lacks."""

@@ -3,7 +3,6 @@
 The module `pipeline.predictions.<task>` answers; here its function is found, and what users send is
 checked."""
 
-import dataclasses
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -159,8 +158,7 @@ def explain(session: Session, text: str, seed: int | None = None) -> Explanation
     attention = None
     if isinstance(session.model, Attentive) and best.ids:
         [weights] = session.attention_weights(prompt, [best])
-        named = session.source_codec.name_unknown(weights.columns, text)
-        attention = dataclasses.replace(weights, columns=named)
+        attention = session.name_unknown(weights, text)
     continues = session.continues_prompt
     return Explanation(
         session.decode_hypotheses([best])[0].text,

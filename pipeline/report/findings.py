@@ -1,4 +1,4 @@
-"""What the tests of a group say, in sentences."""
+"""Sentences on the outcome of a group's tests."""
 
 from collections.abc import Collection, Sequence
 from statistics import stdev
