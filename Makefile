@@ -16,8 +16,7 @@ install: # only the environment, in .venv
 repro: # the whole DAG on the corpora of params.yaml, then the comparison of the models
 	@$(PYTHON) bootstrap.py
 	@$(INSIDE) seqline check
-	@$(INSIDE) seqline run # repairs first, and records the runs in MLflow at the end
-	@$(INSIDE) seqline results
+	@$(INSIDE) seqline run # repairs first, records the runs in MLflow, and shows the results
 
 test: # all tests but the long ones
 	@$(PYTHON) bootstrap.py --dev

@@ -26,14 +26,18 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
-    """Print the table, where the report is, and three commands to try."""
+    """Print the table and what to try, or the table as JSON."""
     from pipeline.cli.standings import load_standings
 
     standings = load_standings(root)
     if arguments.json:
         print_json([standing.json() for standing in standings])
         return
+    show(root, standings)
 
+
+def show(root: Path, standings: "Sequence[Standing]") -> None:
+    """Print the table, where the report is, and commands to try."""
     from rich.console import Console
     from rich.text import Text
 

@@ -22,7 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
-    """Run the flow and exit with its status; show the scores of the runs that were targets."""
+    """Run the flow and exit with its status; show the results of all runs, or the scores of those
+    that were targets."""
+    from pipeline.cli import results, standings
     from pipeline.dag import project
     from pipeline.flow import commands
 
@@ -30,6 +32,9 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     status = commands.run(root, arguments.targets, arguments.jobs)
     if not status and arguments.targets:
         show_scores(root, arguments.targets)
+    elif not status and standings.can_load(root):
+        print(flush=True)
+        results.show(root, standings.load_standings(root))
     sys.exit(status)
 
 

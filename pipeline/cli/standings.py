@@ -1,10 +1,11 @@
 """The standing of each task and corpus of a project."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.core import config
-from pipeline.core.errors import refuse
+from pipeline.core.errors import UserError, refuse
 from pipeline.dag.paths import RunPaths
 from pipeline.report import results, standing
 from pipeline.report.cross_validation import cross_validations
@@ -23,14 +24,31 @@ def load_standings(root: Path, settings: Collection[str] | None = None) -> list[
     return standing.standings(groups, cross_validations(root / "params.yaml", groups))
 
 
-def _refuse_unscored(root: Path, paths: RunPaths, settings: Collection[str] | None) -> None:
-    runs = [
+def can_load(root: Path) -> bool:
+    """Return whether the project has runs, each of them evaluated, and a report."""
+    with suppress(UserError):  # of a DAG without these stages or runs
+        paths = RunPaths(root)
+        runs = _runs(root, None)
+        page = paths.shared("report", "page")
+        return bool(runs) and page.exists() and not _unscored(paths, runs)
+    return False
+
+
+def _runs(root: Path, settings: Collection[str] | None) -> list[str]:
+    return [
         name
         for name, block in config.section(root / "params.yaml", "runs").items()
         if settings is None or block["setting"] in settings
     ]
-    missing = [name for name in runs if not paths.option("evaluate", name, "metrics").exists()]
-    if missing:
+
+
+def _unscored(paths: RunPaths, runs: Collection[str]) -> list[str]:
+    return [name for name in runs if not paths.option("evaluate", name, "metrics").exists()]
+
+
+def _refuse_unscored(root: Path, paths: RunPaths, settings: Collection[str] | None) -> None:
+    runs = _runs(root, settings)
+    if missing := _unscored(paths, runs):
         more = ", ..." if len(missing) > _SHOWN else ""
         names = ", ".join(missing[:_SHOWN])
         raise refuse(

@@ -32,6 +32,7 @@ from pipeline.tracking.run_outputs import VERSION, Outputs, read_outputs
 _STATE = "seqline.synced"
 _FOLLOWER_SECONDS = 3.0  # a follower with nothing in its way needs one
 _SYNC_SECONDS = 60.0
+_RECENT_SECONDS = 60.0
 
 
 def sync(root: Path) -> str:
@@ -86,13 +87,15 @@ def _total(root: Path, runs: int, trained: int, changed: int, failed: int) -> st
 
 
 def _send(root: Path, spool: spools.SpoolInfo) -> str:
-    """Record what a training left whose follower ended before it was done; return a line, "" if the
-    follower has done it after all."""
+    """Record what a training left; return a line, "" if its follower has done it after all, or may
+    only not have had the time."""
     with locked_run(root, spool.key):
         present = spools.read(spool.path)
         if present is None:
             return ""
         sender.send_pending(root, present, sender.call_once)
+    if spools.now() - (spool.start + spool.active) < _RECENT_SECONDS * 1000:
+        return ""
     name = f"{spool.header['run']} {spool.header.get('label', '')}".strip()
     return f"{name}: curves recorded, which its follower had not"
 
@@ -166,9 +169,12 @@ def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
         if run is None:
             labels = describe.labels(outputs.block, outputs.label)
             tags = {**describe.origin_tags(origin), **outputs.tags, **labels}
-            name = f"{outputs.name} {outputs.label}".strip()
+            name = run_names.scored(f"{outputs.name} {outputs.label}".strip(), outputs.score)
             start = spools.now() if spool is None else spool.start
             run = mlflow_store.create_run(client, root, task, key, name, tags, start)
+        elif run_names.unscored(run.info.run_name).startswith(outputs.name):
+            # Not a name that somebody chose on MLflow's pages
+            mlflow_store.set_name(client, run, run_names.scored(run.info.run_name, outputs.score))
 
         # Where no training here has left its times, a run ended with its last live metric.
         active = mlflow_store.logged_milliseconds(client, run) if spool is None else spool.active

@@ -4,7 +4,11 @@ follower, a process next to a training that sends its spool to MLflow; started b
 It retries failed calls with growing pauses, and runs at the lowest priority. It ends soon after the
 training, finished or not: else dozens of followers would wait for a processor on a busy machine.
 One of them stays, and sends what the others left. A follower reads no more of the spool than it
-has sent, so a dead server costs no memory."""
+has sent, so a dead server costs no memory.
+
+MLflow costs a process two seconds of a core before its first call. So a training has to last for
+some seconds before its follower imports it, and the one follower that stays sends all shorter
+trainings of that time."""
 
 import argparse
 import itertools
@@ -24,6 +28,7 @@ from pipeline.tracking import run_lock, spools
 
 T = TypeVar("T")
 _NICE = 19.0  # the lowest priority
+_DELAY_SECONDS = 15.0  # a training that lasts longer is sent while it runs
 _GRACE_SECONDS = 30.0  # how long it continues without its training
 _PARENT_SECONDS = 5.0  # to create a parent run takes less than one
 _CALL_SECONDS = 5.0  # for a call in progress to return after that
@@ -45,6 +50,10 @@ def main() -> None:
     lines = sys.stdin.buffer
     watch = Watch(lines, arguments.parent, arguments.root)
     watch.start()
+    if not watch.over():
+        watch.pause(delay())
+    if watch.over() and not takes_over(arguments.spool, lines, watch):
+        return
     if follow(lines, arguments.root, arguments.spool, watch):
         send_all_pending(arguments.root, watch)
 
@@ -71,6 +80,13 @@ def _setting(variable: str, default: float) -> float:
         return float(os.environ.get(variable, default))
     except ValueError:
         return default
+
+
+def delay() -> float:
+    """Seconds that a training has to last for its follower to send it while it runs.
+
+    SEQLINE_FOLLOWER_DELAY overrides the default."""
+    return _setting("SEQLINE_FOLLOWER_DELAY", _DELAY_SECONDS)
 
 
 class Watch:
@@ -130,6 +146,10 @@ class Watch:
                 self._claimed = handle  # the system frees it as the process ends
             return True
 
+    def stays(self) -> bool:
+        """Return whether this is the one follower that stays."""
+        return self._claimed is not None
+
     def pause(self, seconds: float) -> None:
         """Sleep, but wake when the training ends: then there is something to do."""
         deadline = time.monotonic() + seconds
@@ -185,14 +205,30 @@ def follow(lines: BinaryIO, root: Path, path: Path, watch: Watch) -> bool:
     return True
 
 
-def send_all_pending(root: Path, watch: Watch) -> None:
-    """Send the spools of trainings that are over, if their followers could not.
+def takes_over(path: Path, lines: BinaryIO, watch: Watch) -> bool:
+    """Become the follower that stays; return whether the spool at `path`, open as `lines`, is then
+    still to be sent. Returns False as soon as another has sent it, or late."""
+    while spools.is_same(lines, path):
+        if watch.claim():
+            return spools.is_same(lines, path)
+        if watch.late():
+            break
+        time.sleep(_POLL_SECONDS)
+    return False
 
-    One follower at a time does so, and waits for those that are still at it."""
+
+def send_all_pending(root: Path, watch: Watch) -> None:
+    """Send the spools of trainings that are over, if their followers did not.
+
+    One follower at a time does so. It waits for those that are still at it, and for trainings that
+    may prove to be short."""
     from pipeline.tracking import sender
 
     tried: set[Path] = set()
-    while left := [spool for spool in spools.pending(root) if spool.path not in tried]:
+    while True:
+        left = [spool for spool in spools.pending(root) if spool.path not in tried]
+        if not left and not (watch.stays() and spools.has_young(root, delay())):
+            return
         if not watch.claim():
             return
         for spool in left:
@@ -205,6 +241,7 @@ def send_all_pending(root: Path, watch: Watch) -> None:
                     sender.send_pending(root, spool, _retried(watch, is_held))
                 except TimeoutError:
                     return
+        watch.returned()
         watch.pause(_POLL_SECONDS)
 
 

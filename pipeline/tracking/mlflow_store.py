@@ -246,6 +246,12 @@ def create_run(
     )
 
 
+def set_name(client: MlflowClient, run: Any, name: str) -> None:
+    """Give the run this name, if it has another."""
+    if run.info.run_name != name:
+        client.update_run(run.info.run_id, name=name)
+
+
 def end_run(client: MlflowClient, run: Any, status: str, milliseconds: int) -> None:
     """End the run so that its duration is that of its training.
 

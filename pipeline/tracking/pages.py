@@ -1,8 +1,8 @@
 """Settings of MLflow's pages: an experiment shows the score first. Imports mlflow.
 
-MLflow's own default table has no metric at all. A saved view, which the pages list under "Views",
-has the scores as its first columns. Its format is MLflow's own: pages that do not know it show
-their default."""
+MLflow's own default table has no metric at all, so names begin with the score (`run_names.scored`).
+A saved view, which the pages list under "Views", has the scores as its first columns. Its format is
+MLflow's own: pages that do not know it show their default."""
 
 import json
 from collections.abc import Collection
@@ -71,9 +71,9 @@ def _is_validation(column: str) -> bool:
 def _note(has_validation: bool) -> str:
     validation = ", `valid_score` is the same on validation data" if has_validation else ""
     return (
-        "A row is a setting, and the rows below it are its seeds. `score` is the test score that "
-        f"ranks settings{validation}. *Views* has *Scores*, with the first columns for scores, and "
-        "*Curves*, which lays the mean curves of all settings over one another."
+        "A row is a setting, and the rows below it are its seeds. A name begins with `score`, the "
+        f"test score that ranks settings{validation}. *Views* has *Scores*, with the first columns "
+        "for scores, and *Curves*, which lays the mean curves of all settings over one another."
     )
 
 

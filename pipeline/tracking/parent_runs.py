@@ -128,7 +128,7 @@ def backfill(client: Any, setting: Setting, members: Sequence[Outputs]) -> str:
         mlflow_store.log(client, parent.info.run_id, tags={DIGEST: setting.tag})
     wanted = scores(members, children)
     is_rescored = _log_scores(client, parent, wanted)
-    _rename(client, parent, setting, parents)
+    _rename(client, parent, setting, parents, _shown(wanted, members))
     _end(client, parent, children)
 
     if not (is_new or missing or is_rescored):
@@ -157,6 +157,15 @@ def scores(members: Sequence[Outputs], children: Sequence[Any]) -> dict[str, flo
             deviation = round(statistics.stdev(values), _DECIMALS)
             result[f"{name}{run_scores.DEVIATION}"] = deviation
     return result | {run_scores.SEEDS: float(len(seeds))} if result else {}
+
+
+def _shown(scores: Mapping[str, float], members: Sequence[Outputs]) -> str:
+    """The score that ranks and its deviation as the pages show it, e.g. `95.38 ± 0.52 BLEU`."""
+    forms = [member.form for member in members if run_scores.SCORE in member.scores]
+    if run_scores.SCORE not in scores or not forms or forms[0] is None:
+        return ""
+    deviation = scores.get(f"{run_scores.SCORE}{run_scores.DEVIATION}")
+    return forms[0].text(scores[run_scores.SCORE], deviation)
 
 
 def _by_seed(name: str, members: Sequence[Outputs], children: Sequence[Any]) -> dict[str, float]:
@@ -291,14 +300,15 @@ def _active(runs: Sequence[Any]) -> list[Any]:
 def _adopt(client: Any, parent: Any, runs: Sequence[Any]) -> None:
     """Make the runs children of the parent; one that has the bare name of its run gets the
     parent's label too."""
-    label = parent.info.run_name.removeprefix(parent.data.tags[NAME])
+    title = run_names.unscored(parent.info.run_name)
+    label = title.removeprefix(parent.data.tags[NAME])
     for run in runs:
         tags = run.data.tags
         if tags.get(PARENT) != parent.info.run_id:
             mlflow_store.log(client, run.info.run_id, tags={PARENT: parent.info.run_id})
-        if label and run.info.run_name == tags.get(mlflow_store.RUN):
+        if label and run_names.unscored(run.info.run_name) == tags.get(mlflow_store.RUN):
             client.update_run(run.info.run_id, name=f"{run.info.run_name}{label}")
-            group = {describe.SETTING: parent.info.run_name}
+            group = {describe.SETTING: title}
             mlflow_store.log(client, run.info.run_id, tags=group)
 
 
@@ -321,12 +331,17 @@ def _end(client: Any, parent: Any, children: Sequence[Any]) -> None:
         client.set_terminated(parent.info.run_id, *state)
 
 
-def _rename(client: Any, parent: Any, setting: Setting, parents: Sequence[Any]) -> None:
-    """Rename a parent that has the name of an older one, if both were created at once."""
+def _rename(client: Any, parent: Any, setting: Setting, parents: Sequence[Any], score: str) -> None:
+    """Put the score into a parent's name, unless somebody has chosen the name on MLflow's pages.
+
+    A parent that has the name of an older one, since both were created at once, gets another."""
     own = _age(parent)
     older = [run for run in _active(parents) if _age(run) < own]
-    if parent.info.run_name in {run.info.run_name for run in older}:
-        client.update_run(parent.info.run_id, name=_title(setting, older))
+    title = run_names.unscored(parent.info.run_name)
+    if title in _titles(older):
+        title = _title(setting, older)
+    if title.startswith(setting.name):
+        mlflow_store.set_name(client, parent, run_names.scored(title, score))
 
 
 def _title(setting: Setting, older: Sequence[Any]) -> str:
@@ -334,9 +349,14 @@ def _title(setting: Setting, older: Sequence[Any]) -> str:
     same name: what differs from that one, or the digest's first letters.
 
     E.g. `lstm hidden=512`."""
-    taken = {run.info.run_name: run for run in older}
+    taken = _titles(older)
     title = setting.title
     if title in taken:
         changed = run_names.differences(setting.params, taken[title].data.params)
         title = f"{setting.name} {changed}".strip()
     return f"{setting.name} {setting.digest[:8]}" if title in taken else title
+
+
+def _titles(parents: Sequence[Any]) -> dict[str, Any]:
+    """The parents by their names without scores."""
+    return {run_names.unscored(run.info.run_name): run for run in parents}

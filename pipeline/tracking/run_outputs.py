@@ -18,10 +18,11 @@ from pipeline.dag.paths import RunPaths
 from pipeline.scoring import metrics_file
 from pipeline.scoring.tasks import Scoring
 from pipeline.tracking import describe, run_names, run_scores
+from pipeline.tracking.run_scores import Form
 
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
 _EXPECTED = "JSON of a stage"
-VERSION = "2"  # of the recorded content: a new one backfills every run once
+VERSION = "3"  # of the recorded content: a new one backfills every run once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +31,9 @@ class Outputs:
 
     `label` says what differs from the committed settings. `files`: artifacts by name. `scores`:
     final scores by MLflow's name; `main` is the dotted key, below a split, of the one that ranks
-    runs, "" if unknown. `inputs`: md5s by path. `provenance`: facts for whoever wants to know where
-    the run is from; `origin`: those of `describe.origin`, for an experiment's outputs."""
+    runs, "" if unknown, and `form` is how that one is written. `inputs`: md5s by path.
+    `provenance`: facts for whoever wants to know where the run is from; `origin`: those of
+    `describe.origin`, for an experiment's outputs."""
 
     name: str
     digest: str
@@ -42,6 +44,7 @@ class Outputs:
     files: dict[str, Path]
     scores: dict[str, float]
     main: str
+    form: Form | None
     params: dict[str, str]
     tags: dict[str, str]
     inputs: dict[str, str]
@@ -52,6 +55,12 @@ class Outputs:
     def key(self) -> tuple[str, str]:
         """The run's name and digest."""
         return self.name, self.digest
+
+    @property
+    def score(self) -> str:
+        """The test score that ranks, e.g. `95.90 BLEU`; "" for a run that is not evaluated."""
+        score = self.scores.get(run_scores.SCORE)
+        return "" if score is None or self.form is None else self.form.text(score)
 
     def state(self) -> str:
         """Digest of all outputs: an MLflow run with it as its tag is up to date."""
@@ -104,6 +113,7 @@ def read_outputs(
         files=dict(_files(paths, name, names)) if is_evaluated else {},
         scores=scores,
         main=main,
+        form=run_scores.form_of(main, scoring),
         params={
             **describe.settings(block),
             **describe.corpus_settings(corpus),

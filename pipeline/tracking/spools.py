@@ -164,13 +164,27 @@ def pending(root: Path) -> list[SpoolInfo]:
     return sorted(left, key=lambda spool: spool.start)
 
 
+def has_young(root: Path, seconds: float) -> bool:
+    """Return whether a training runs that began less than so many seconds ago."""
+    since = now() - seconds * 1000
+    spools = (read(path) for path in _folder(root).glob("*.jsonl"))
+    return any(spool is not None and spool.start > since and not spool.over for spool in spools)
+
+
+def is_same(spool: BinaryIO, path: Path) -> bool:
+    """Return whether the open file is the one at `path`: neither recorded nor replaced."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(spool.fileno()))
+    return False
+
+
 def mark_recorded(spool: BinaryIO, path: Path) -> None:
     """Keep the times of a spool alone, as MLflow has all of it.
 
     `spool` is the open file that was recorded. A newer one at `path` stays as it is."""
     content = read_file(spool, path)
     with suppress(FileNotFoundError):
-        if content is None or not os.path.samestat(path.stat(), os.fstat(spool.fileno())):
+        if content is None or not is_same(spool, path):
             return
         lines = [
             {**content.header, "at": content.start},

@@ -26,7 +26,12 @@ from pipeline.tracking import mlflow_store
 TOP = Path(__file__).parents[2]
 # Beside other tests a follower of the lowest priority may not run for minutes, and would give up
 # before it has begun.
-BUSY_MACHINE = {"SEQLINE_FOLLOWER_NICE": "0", "SEQLINE_FOLLOWER_SECONDS": "600"}
+# Without a delay it sends also a training of the tests, which are all short, while it runs.
+BUSY_MACHINE = {
+    "SEQLINE_FOLLOWER_NICE": "0",
+    "SEQLINE_FOLLOWER_SECONDS": "600",
+    "SEQLINE_FOLLOWER_DELAY": "0",
+}
 HANG_SECONDS = 600.0  # a test that waits so long has hung
 TRAINING = """
 import sys, time

@@ -37,6 +37,7 @@ from pipeline.tracking import (
     parent_runs,
     registry,
     run_lock,
+    run_names,
 )
 
 __all__ = ["empty_store", "project"]  # fixtures
@@ -85,10 +86,10 @@ def set_digest(root: Path, run: str, digest: str) -> None:
 
 
 def children(client: MlflowClient, parent: Any) -> dict[str, Any]:
-    """The child runs that MLflow's pages show below the parent, by name."""
+    """The child runs that MLflow's pages show below the parent, by name without score."""
     condition = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     runs = client.search_runs([parent.info.experiment_id], condition)
-    return {run.info.run_name: run for run in runs}
+    return {run_names.unscored(run.info.run_name): run for run in runs}
 
 
 def duration(run: Any) -> int:
@@ -102,7 +103,13 @@ def test_seeds_are_the_children_of_their_setting_with_mean_and_deviation(project
     assert "setting lstm: recorded (3 runs)" in message
     client = mlflow_store.connect(project)
     [parent] = parents(client)
-    assert parent.info.run_name == "lstm"
+    assert parent.info.run_name == "4.29 ± 0.81 perplexity · lstm"
+    names = {child.info.run_name for child in children(client, parent).values()}
+    assert names == {
+        "4.25 perplexity · lstm-1",
+        "3.50 perplexity · lstm-2",
+        "5.12 perplexity · lstm-3",
+    }
     seeds = children(client, parent)
     assert {name: run.data.tags["seed"] for name, run in seeds.items()} == {
         "lstm-1": "1",
@@ -168,6 +175,9 @@ def test_a_further_seed_and_another_score_update_the_same_parent(project: Path) 
     # Another score is no other training: the runs end as they did.
     assert third.info.end_time == second.info.end_time
     assert third.data.metrics[MEAN] == 5.25
+    # The names show the present scores.
+    assert third.info.run_name == "5.25 ± 1.41 perplexity · lstm"
+    assert children(client, third)["lstm-2"].info.run_name == "6.25 perplexity · lstm-2"
     assert duration(third) == sum(duration(run) for run in children(client, third).values())
     # Earlier means are MLflow's history of the metric.
     history = client.get_metric_history(third.info.run_id, MEAN)
@@ -207,6 +217,21 @@ def test_a_seed_that_was_trained_again_counts_once(project: Path) -> None:
     assert parent.data.metrics[MEAN] == round(statistics.mean([9.0, 3.5, 5.125]), 6)
 
 
+def test_names_that_somebody_chose_on_the_pages_stay(project: Path) -> None:
+    write_seeds(project, {1: 4.25, 2: 3.5})
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    client.update_run(parent.info.run_id, name="the best")
+    client.update_run(children(client, parent)["lstm-2"].info.run_id, name="the second")
+    write_score(project, "lstm-2", 6.25)
+    tracking.sync(project)
+    [parent] = parents(client)
+    assert parent.info.run_name == "the best"
+    assert parent.data.metrics[MEAN] == 5.25
+    assert set(children(client, parent)) == {"lstm-1", "the second"}
+
+
 @pytest.mark.long
 def test_changed_hyperparameters_are_another_parent_that_shows_the_change(project: Path) -> None:
     write_seeds(project, SCORES)
@@ -218,7 +243,7 @@ def test_changed_hyperparameters_are_another_parent_that_shows_the_change(projec
     for run in ("lstm-1", "lstm-2"):
         set_digest(project, run, digest_of(f"{run} with 512"))
     tracking.sync(project)
-    by_name = {parent.info.run_name: parent for parent in parents(client)}
+    by_name = {run_names.unscored(parent.info.run_name): parent for parent in parents(client)}
     assert set(by_name) == {"lstm", "lstm hidden=512"}
     assert by_name["lstm hidden=512"].data.metrics["seeds"] == 2.0
     names = {"lstm-1 hidden=512", "lstm-2 hidden=512"}
@@ -238,10 +263,10 @@ def test_many_changes_are_counted(project: Path) -> None:
     other = next(
         parent
         for parent in parents(mlflow_store.connect(project))
-        if parent.info.run_name != "lstm"
+        if run_names.unscored(parent.info.run_name) != "lstm"
     )
-    assert (
-        other.info.run_name == "lstm a_long_key_0=0 a_long_key_1=1 a_long_key_2=2 a_long_key_3=3 +5"
+    assert run_names.unscored(other.info.run_name) == (
+        "lstm a_long_key_0=0 a_long_key_1=1 a_long_key_2=2 a_long_key_3=3 +5"
     )
 
 
@@ -415,7 +440,8 @@ def test_a_parent_is_no_training_to_anything_that_searches_runs(project: Path) -
     assert setting is not None
     assert mlflow_store.find_run(client, "language_model", setting.key) is None
     for run in all_runs(client):
-        key = (run.info.run_name, digest_of(run.info.run_name))
+        name = run_names.unscored(run.info.run_name)
+        key = (name, digest_of(name))
         assert mlflow_store.find_run(client, "language_model", key).info.run_id == run.info.run_id
     # Filters and groups of the page by these tags show trained runs alone.
     assert not {"setting", "seed", "family", "corpus"} & set(parent.data.tags)

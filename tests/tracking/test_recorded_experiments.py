@@ -11,7 +11,7 @@ import yaml
 from tracking_project import TOP, all_runs, empty_store, parents, run_block
 
 from pipeline import tracking
-from pipeline.tracking import artifacts, experiments, mlflow_store, spools
+from pipeline.tracking import artifacts, experiments, mlflow_store, run_names, spools
 
 __all__ = ["empty_store"]  # a fixture
 
@@ -168,7 +168,7 @@ def test_experiments_in_deleted_copies_are_recorded_with_names_scores_and_times(
     message = tracking.sync(repository)
     assert "experiment wide: recorded lstm-1, lstm-2" in message
     client = mlflow_store.connect(repository)
-    by_name = {run.info.run_name: run for run in all_runs(client)}
+    by_name = {run_names.unscored(run.info.run_name): run for run in all_runs(client)}
     assert set(by_name) == {
         f"lstm-{seed}{label}" for seed in (1, 2) for label in ("", " hidden=16", " hidden=32")
     }
@@ -183,7 +183,9 @@ def test_experiments_in_deleted_copies_are_recorded_with_names_scores_and_times(
             names = {path.name for path in folder.iterdir()}
             assert {"provenance.json", "scores.json", "samples.json", "plots"} <= names
 
-    settings = {run.info.run_name: run.data.metrics for run in parents(client)}
+    titles = [run.info.run_name for run in parents(client)]
+    assert any(title.startswith("69.50 ± 0.71 ") for title in titles), titles
+    settings = {run_names.unscored(run.info.run_name): run.data.metrics for run in parents(client)}
     assert settings.keys() == {"lstm", "lstm hidden=16", "lstm hidden=32"}
     assert settings["lstm hidden=32"]["score"] == 69.5
     assert settings["lstm hidden=32"]["seeds"] == 2.0

@@ -835,10 +835,11 @@ def test_artifact_replaces_a_symlink_but_not_its_target(project: Project, tmp_pa
 
 
 def active_runs(project: Project) -> list[tuple[str, str]]:
-    """Name and digest of every active run of every experiment."""
+    """Name and digest of every active run in every experiment."""
     client = mlflow_store.connect(project.root)
     return sorted(
-        (run.info.run_name, run.data.tags[mlflow_store.DIGEST]) for run in all_runs(client)
+        (run.data.tags[mlflow_store.RUN], run.data.tags[mlflow_store.DIGEST])
+        for run in all_runs(client)
     )
 
 

@@ -4,6 +4,7 @@ can lose."""
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -291,6 +292,71 @@ def test_followers_that_are_late_leave_their_spools_to_one_that_stays(project: P
     assert spools.pending(project) == []
     client = mlflow_store.connect(project)
     assert sorted(run.info.run_name for run in all_runs(client)) == [*names, "d"]
+
+
+@pytest.mark.long
+def test_short_trainings_are_sent_by_one_follower_alone(project: Path) -> None:
+    """MLflow costs each process that imports it seconds."""
+    names = ("a", "b", "c", "d")
+    write_project(project, names)
+    (project / ".seqline/tracking").mkdir(parents=True)
+    settings = {"SEQLINE_FOLLOWER_DELAY": "600", "PYTHONPROFILEIMPORTTIME": "1"}
+    with (run_lock.locks(project) / "followers.lock").open("a+") as place:
+        assert try_lock(place)
+        for run in names:
+            finish(start_training(project, 20, 0.0, run=run, **settings))
+        assert len(spools.pending(project)) == len(names)
+    eventually(lambda: not followers(project))
+    assert spools.pending(project) == []
+    client = mlflow_store.connect(project)
+    assert all(curve(client, project, run) == [*range(1, 21)] for run in names)
+    logs = [project / ".seqline/training" / run / live_log.LOG for run in names]
+    assert len([log for log in logs if "mlflow.entities" in log.read_text()]) == 1
+
+
+@pytest.mark.long
+def test_a_training_that_outlasts_the_delay_is_sent_while_it_runs(project: Path) -> None:
+    client = mlflow_store.connect(project)
+    with start_training(project, 10_000, 0.05, SEQLINE_FOLLOWER_DELAY="0.5") as training:
+        eventually(lambda: curve(client, project))
+        assert training.poll() is None
+        training.kill()
+    eventually(lambda: not followers(project))
+
+
+def test_a_follower_ends_once_another_has_sent_its_training(
+    project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(project, clock, 3)
+    path = spools.path_of(project, KEY)
+    with path.open("rb") as lines:
+        first, second = (watch_of(project, lines) for _ in range(2))
+        assert follower.takes_over(path, lines, first)
+        monkeypatch.setattr(time, "sleep", lambda seconds: tracking.sync(project))
+        assert not follower.takes_over(path, lines, second)
+        assert not second.stays()
+        assert not follower.takes_over(path, lines, first), "nothing is left to send"
+
+
+def test_a_follower_that_stays_waits_for_trainings_that_may_be_short(
+    project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pause(self: follower.Watch, seconds: float) -> None:
+        raise Waiting
+
+    monkeypatch.setattr(follower.Watch, "pause", pause)
+    monkeypatch.setenv("SEQLINE_FOLLOWER_DELAY", "15")
+    with (
+        live_log.live(run="lstm", digest=KEY[1], work=project, root=project, params=BLOCK),
+        spools.path_of(project, KEY).open("rb") as lines,
+    ):
+        watch = watch_of(project, lines)
+        follower.send_all_pending(project, watch)  # it does not stay: it does not wait
+        assert watch.claim()
+        with pytest.raises(Waiting):
+            follower.send_all_pending(project, watch)
+        clock.now += 15_001
+        follower.send_all_pending(project, watch)  # that training has a follower of its own
 
 
 class Waiting(Exception):

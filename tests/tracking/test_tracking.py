@@ -303,7 +303,7 @@ def test_unreachable_server_does_not_delay_training_and_sync_backfills(
     finish(start_training(project, 40, 0.05, MLFLOW_TRACKING_URI=uri))
     # the training did not wait for it: it is at its first call still
     [follower] = followers(project)
-    assert "lstm: curves recorded" in tracking.sync(project)
+    tracking.sync(project)
     assert curve(mlflow_store.connect(project), project) == list(range(1, 41))
     with suppress(ProcessLookupError):  # sync has the run now, which may have ended it
         os.kill(follower, signal.SIGKILL)
