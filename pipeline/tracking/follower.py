@@ -220,14 +220,17 @@ def takes_over(path: Path, lines: BinaryIO, watch: Watch) -> bool:
 def send_all_pending(root: Path, watch: Watch) -> None:
     """Send the spools of trainings that are over, if their followers did not.
 
-    One follower at a time does so. It waits for those that are still at it, and for trainings that
-    may prove to be short."""
+    One follower at a time does so. It waits for those that are still at it, for trainings that may
+    prove to be short, and a third of the delay for the next training."""
     from pipeline.tracking import sender
 
     tried: set[Path] = set()
+    needed = time.monotonic()
     while True:
         left = [spool for spool in spools.pending(root) if spool.path not in tried]
-        if not left and not (watch.stays() and spools.has_young(root, delay())):
+        if left or spools.has_young(root, delay()):
+            needed = time.monotonic()
+        if not left and not (watch.stays() and time.monotonic() - needed < delay() / 3):
             return
         if not watch.claim():
             return

@@ -1,6 +1,7 @@
 """Spools: the times of trainings, and nothing that a follower which is killed or gets no processor
 can lose."""
 
+import itertools
 import json
 import os
 import signal
@@ -300,7 +301,7 @@ def test_short_trainings_are_sent_by_one_follower_alone(project: Path) -> None:
     names = ("a", "b", "c", "d")
     write_project(project, names)
     (project / ".seqline/tracking").mkdir(parents=True)
-    settings = {"SEQLINE_FOLLOWER_DELAY": "600", "PYTHONPROFILEIMPORTTIME": "1"}
+    settings = {"SEQLINE_FOLLOWER_DELAY": "3", "PYTHONPROFILEIMPORTTIME": "1"}
     with (run_lock.locks(project) / "followers.lock").open("a+") as place:
         assert try_lock(place)
         for run in names:
@@ -356,6 +357,10 @@ def test_a_follower_that_stays_waits_for_trainings_that_may_be_short(
         with pytest.raises(Waiting):
             follower.send_all_pending(project, watch)
         clock.now += 15_001
+        monkeypatch.setattr(time, "monotonic", itertools.count(step=2).__next__)
+        with pytest.raises(Waiting):
+            follower.send_all_pending(project, watch)  # for the next one
+        monkeypatch.setattr(time, "monotonic", itertools.count(step=10).__next__)
         follower.send_all_pending(project, watch)  # that training has a follower of its own
 
 
