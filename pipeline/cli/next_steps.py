@@ -92,4 +92,6 @@ def _change(standing: Standing) -> str | None:
     if not isinstance(rate, float):
         return None
     half = f"{rate / 2:.12f}".rstrip("0")  # in full: YAML readers differ about 5e-05
-    return f"dvc exp run -S settings.{run.setting}.optim.learning_rate={half}"
+    # DVC prints a line for each stage that is up to date.
+    quiet = "| grep -v skipping"
+    return f"dvc exp run -S settings.{run.setting}.optim.learning_rate={half} {quiet}"

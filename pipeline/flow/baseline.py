@@ -18,9 +18,10 @@ def note(root: Path) -> str:
     changed = _changed_outputs(root)
     if not changed:
         return ""
-    files = "1 output differs" if len(changed) == 1 else f"{len(changed)} outputs differ"
+    files = "1 output has" if len(changed) == 1 else f"{len(changed)} outputs have"
     return (
-        f"{files} from the last commit, with which `dvc exp` and `dvc metrics diff` compare.\n"
+        f"{files} changed since the last commit, with which `dvc exp` and `dvc metrics diff` "
+        "compare.\n"
         f"To compare with these results: {_commit(root, changed)}"
     )
 

@@ -160,12 +160,9 @@ def scores(members: Sequence[Outputs], children: Sequence[Any]) -> dict[str, flo
 
 
 def _shown(scores: Mapping[str, float], members: Sequence[Outputs]) -> str:
-    """The score that ranks and its deviation as the pages show it, e.g. `95.38 ± 0.52 BLEU`."""
-    forms = [member.form for member in members if run_scores.SCORE in member.scores]
-    if run_scores.SCORE not in scores or not forms or forms[0] is None:
-        return ""
-    deviation = scores.get(f"{run_scores.SCORE}{run_scores.DEVIATION}")
-    return forms[0].text(scores[run_scores.SCORE], deviation)
+    """The mean of the score that ranks, e.g. `95.38`; "" without one."""
+    score = scores.get(run_scores.SCORE)
+    return "" if score is None else members[0].form.format(score)
 
 
 def _by_seed(name: str, members: Sequence[Outputs], children: Sequence[Any]) -> dict[str, float]:

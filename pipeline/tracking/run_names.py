@@ -1,7 +1,7 @@
 """Names that tell settings apart: a run's name, and what differs from the committed params.yaml.
 
 E.g. `transformer-1 heads=8`, of `dvc exp run -S settings.transformer.model.heads=8`; once it is
-evaluated, `95.90 BLEU · transformer-1 heads=8`. No mlflow here."""
+evaluated, `95.90 · transformer-1 heads=8`. No mlflow here."""
 
 import json
 import os
@@ -21,13 +21,14 @@ _MAX_VALUE = 24
 # keys that training does not read
 _UNTRAINED = {"search", "samples", "bleu_tokenizer"}
 _JOINT = " · "
-_SCORE = re.compile(rf"-?(?:\d[\d.]*|inf|nan)(?: ± \S+)? [^·]+{_JOINT}")
+_SCORE = re.compile(rf"-?(?:\d[\d.]*|inf|nan){_JOINT}")
 
 
 def scored(name: str, score: str) -> str:
     """Put a score before a name in place of the one that it has; none for the score "".
 
-    MLflow's default table has no column for a score, and its first column is the name."""
+    MLflow's default table has no column for a score, and shows the first twenty characters of a
+    name."""
     return f"{score}{_JOINT}{unscored(name)}" if score else unscored(name)
 
 

@@ -18,7 +18,6 @@ from pipeline.dag.paths import RunPaths
 from pipeline.scoring import metrics_file
 from pipeline.scoring.tasks import Scoring
 from pipeline.tracking import describe, run_names, run_scores
-from pipeline.tracking.run_scores import Form
 
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
 _EXPECTED = "JSON of a stage"
@@ -31,7 +30,7 @@ class Outputs:
 
     `label` says what differs from the committed settings. `files`: artifacts by name. `scores`:
     final scores by MLflow's name; `main` is the dotted key, below a split, of the one that ranks
-    runs, "" if unknown, and `form` is how that one is written. `inputs`: md5s by path.
+    runs, "" if unknown, and `form` is its number format. `inputs`: md5s by path.
     `provenance`: facts for whoever wants to know where the run is from; `origin`: those of
     `describe.origin`, for an experiment's outputs."""
 
@@ -44,7 +43,7 @@ class Outputs:
     files: dict[str, Path]
     scores: dict[str, float]
     main: str
-    form: Form | None
+    form: str
     params: dict[str, str]
     tags: dict[str, str]
     inputs: dict[str, str]
@@ -58,9 +57,9 @@ class Outputs:
 
     @property
     def score(self) -> str:
-        """The test score that ranks, e.g. `95.90 BLEU`; "" for a run that is not evaluated."""
+        """The test score that ranks, e.g. `95.90`; "" for a run that is not evaluated."""
         score = self.scores.get(run_scores.SCORE)
-        return "" if score is None or self.form is None else self.form.text(score)
+        return "" if score is None else self.form.format(score)
 
     def state(self) -> str:
         """Digest of all outputs: an MLflow run with it as its tag is up to date."""
@@ -113,7 +112,7 @@ def read_outputs(
         files=dict(_files(paths, name, names)) if is_evaluated else {},
         scores=scores,
         main=main,
-        form=run_scores.form_of(main, scoring),
+        form="{:.2f}" if scoring is None else scoring.form,
         params={
             **describe.settings(block),
             **describe.corpus_settings(corpus),

@@ -3,7 +3,6 @@
 All other figures are in the artifact `scores.json`."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core import config
@@ -101,29 +100,6 @@ def texts_of(metrics: Mapping[str, Any]) -> dict[str, str]:
         for keys, value in describe.flatten(metrics)
         if len(keys) > 1 and isinstance(value, str)
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How the score that ranks is written: its number format, unit ("" for none) and name."""
-
-    number: str
-    unit: str
-    name: str
-
-    def text(self, mean: float, deviation: float | None = None) -> str:
-        """E.g. `95.38 BLEU`, `84.10 ± 0.52 % accuracy`."""
-        spread = "" if deviation is None else f" ± {self.number.format(deviation)}"
-        words = (f"{self.number.format(mean)}{spread}", self.unit, self.name)
-        return " ".join(word for word in words if word)
-
-
-def form_of(key: str, scoring: Scoring | None) -> Form | None:
-    """The form of the score that ranks; None for a task without a scoring."""
-    if scoring is None:
-        return None
-    name, _, unit = main_title(key, scoring).partition(", ")
-    return Form(scoring.form, unit, name)
 
 
 def score_line(metrics: Mapping[str, Any], scoring: Scoring | None) -> str:

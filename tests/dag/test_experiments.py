@@ -140,4 +140,4 @@ def test_results_of_another_machine_are_compared_by_what_git_has(root: Path) -> 
     done = dvc(root, "plots", "diff", "HEAD")
     assert "failed to load" not in done
     assert '"rev": "HEAD"' in Path(done.strip().removeprefix("file://")).read_text()
-    assert baseline.note(root).startswith("5 outputs differ from the last commit")
+    assert baseline.note(root).startswith("5 outputs have changed since the last commit")

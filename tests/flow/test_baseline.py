@@ -50,12 +50,16 @@ def test_no_note_without_other_results(root: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "difference", "added"),
     [
-        (["reports/summary.json"], "1 output differs", "reports"),
-        (["reports/charts/new.csv"], "1 output differs", "reports"),
-        (["reports/charts/one.csv", "reports/summary.json"], "2 outputs differ", "reports"),
-        (["dvc.lock", "reports/summary.json"], "2 outputs differ", "dvc.lock reports"),
-        (["params.yaml", "dvc.lock"], "1 output differs", "params.yaml dvc.lock"),
-        (["pipeline/models/mine.py", "dvc.lock"], "1 output differs", "pipeline/models dvc.lock"),
+        (["reports/summary.json"], "1 output has changed", "reports"),
+        (["reports/charts/new.csv"], "1 output has changed", "reports"),
+        (["reports/charts/one.csv", "reports/summary.json"], "2 outputs have changed", "reports"),
+        (["dvc.lock", "reports/summary.json"], "2 outputs have changed", "dvc.lock reports"),
+        (["params.yaml", "dvc.lock"], "1 output has changed", "params.yaml dvc.lock"),
+        (
+            ["pipeline/models/mine.py", "dvc.lock"],
+            "1 output has changed",
+            "pipeline/models dvc.lock",
+        ),
     ],
 )
 def test_the_command_of_the_note_makes_the_results_the_baseline(
@@ -65,7 +69,7 @@ def test_the_command_of_the_note_makes_the_results_the_baseline(
         with (root / name).open("a") as file:
             file.write("# other\n")
     line, command = baseline.note(root).splitlines()
-    assert line.startswith(f"{difference} from the last commit")
+    assert line.startswith(f"{difference} since the last commit")
     assert command.partition(": ")[2] == f"git add {added} && git commit -m Baseline"
     assert baseline.commit_command(root) == f"git add {added} && git commit -m Baseline"
     small.git(root, "add", *added.split())

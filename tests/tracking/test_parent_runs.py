@@ -103,13 +103,9 @@ def test_seeds_are_the_children_of_their_setting_with_mean_and_deviation(project
     assert "setting lstm: recorded (3 runs)" in message
     client = mlflow_store.connect(project)
     [parent] = parents(client)
-    assert parent.info.run_name == "4.29 ± 0.81 perplexity · lstm"
+    assert parent.info.run_name == "4.29 · lstm"
     names = {child.info.run_name for child in children(client, parent).values()}
-    assert names == {
-        "4.25 perplexity · lstm-1",
-        "3.50 perplexity · lstm-2",
-        "5.12 perplexity · lstm-3",
-    }
+    assert names == {"4.25 · lstm-1", "3.50 · lstm-2", "5.12 · lstm-3"}
     seeds = children(client, parent)
     assert {name: run.data.tags["seed"] for name, run in seeds.items()} == {
         "lstm-1": "1",
@@ -176,8 +172,8 @@ def test_a_further_seed_and_another_score_update_the_same_parent(project: Path) 
     assert third.info.end_time == second.info.end_time
     assert third.data.metrics[MEAN] == 5.25
     # The names show the present scores.
-    assert third.info.run_name == "5.25 ± 1.41 perplexity · lstm"
-    assert children(client, third)["lstm-2"].info.run_name == "6.25 perplexity · lstm-2"
+    assert third.info.run_name == "5.25 · lstm"
+    assert children(client, third)["lstm-2"].info.run_name == "6.25 · lstm-2"
     assert duration(third) == sum(duration(run) for run in children(client, third).values())
     # Earlier means are MLflow's history of the metric.
     history = client.get_metric_history(third.info.run_id, MEAN)

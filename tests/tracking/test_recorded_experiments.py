@@ -184,7 +184,7 @@ def test_experiments_in_deleted_copies_are_recorded_with_names_scores_and_times(
             assert {"provenance.json", "scores.json", "samples.json", "plots"} <= names
 
     titles = [run.info.run_name for run in parents(client)]
-    assert any(title.startswith("69.50 ± 0.71 ") for title in titles), titles
+    assert any(title.startswith("69.50 · ") for title in titles), titles
     settings = {run_names.unscored(run.info.run_name): run.data.metrics for run in parents(client)}
     assert settings.keys() == {"lstm", "lstm hidden=16", "lstm hidden=32"}
     assert settings["lstm hidden=32"]["score"] == 69.5
