@@ -78,6 +78,8 @@ class RunPaths:
 
 def _option(command: str, name: str) -> str:
     words = shlex.split(command)
+    if f"--{name}" not in words[:-1]:
+        raise refuse("dvc.yaml", repr(command), f"a command with --{name} PATH", "Restore it.")
     return words[words.index(f"--{name}") + 1]
 
 

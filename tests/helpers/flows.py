@@ -121,7 +121,7 @@ def _answer(request: urllib.request.Request) -> bytes:
 
     def answered() -> tuple[bytes] | None:
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return (answer.read(),)
         except urllib.error.HTTPError as error:
             if error.code != http.HTTPStatus.SERVICE_UNAVAILABLE:
