@@ -28,7 +28,7 @@ from pipeline.tracking import run_lock, spools
 
 T = TypeVar("T")
 _NICE = 19.0  # the lowest priority
-_DELAY_SECONDS = 15.0  # a training that lasts longer is sent while it runs
+_DELAY_SECONDS = 30.0  # a training that lasts longer is sent while it runs
 _GRACE_SECONDS = 30.0  # how long it continues without its training
 _PARENT_SECONDS = 5.0  # to create a parent run takes less than one
 _CALL_SECONDS = 5.0  # for a call in progress to return after that

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import code_blocks
+import command_server
 import pytest
 import trained_project
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ("attention", "transformer", "lstm", "bidirectional", "skip_gram", "mlp")
 COMPARED = ("attention", "transformer")
 PROGRAMS = ("seqline", "dvc", "git")
+QUIET = " | grep -v skipping"  # the same command without DVC's lines
 # Commands that do not run here, by their beginnings, and why.
 NOT_RUN = {
     "git clone ADDRESS": "needs the address of the project",
@@ -68,8 +70,9 @@ def sessions() -> dict[str, list[str]]:
     result: dict[str, list[str]] = {}
     seen: set[str] = set()
     for name, commands in listed.items():
-        new = [line for line in commands if line.split(" ")[0] in PROGRAMS and line not in seen]
-        seen |= set(new)
+        ours = [line for line in commands if line.split(" ")[0] in PROGRAMS]
+        new = [line for line in ours if line.removesuffix(QUIET) not in seen]
+        seen |= {line.removesuffix(QUIET) for line in new}
         if new:
             result[name] = new
     return result
@@ -105,23 +108,28 @@ def git(root: Path, *words: str) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def shell(finished: Path, tmp_path: Path) -> Iterator[Any]:
-    """Run a command line in the project; what it changed is undone at the end."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    program = programs / "seqline"
-    main = "from pipeline.cli import main; main()"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{main}' \"$@\"\n")
-    program.chmod(0o755)
+@pytest.fixture(scope="module")
+def environment(
+    finished: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The environment of a user, with the programs on the PATH."""
+    home = tmp_path_factory.mktemp("home")
+    (home / ".gitconfig").write_text("[user]\nname = test\nemail = test@example.org\n")
+    (home / "bin").mkdir()
     environment = os.environ | {
-        "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{home}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(finished),
         "SEQLINE_TRACKING": "off",
         "DVC_NO_ANALYTICS": "1",
-        "HOME": str(tmp_path),
+        "HOME": str(home),
     }
-    (tmp_path / ".gitconfig").write_text("[user]\nname = test\nemail = test@example.org\n")
+    with command_server.programs(home / "bin", environment, finished):
+        yield environment
+
+
+@pytest.fixture
+def shell(finished: Path, environment: dict[str, str]) -> Iterator[Any]:
+    """Run a command line in the project; what it changed is undone at the end."""
     start = git(finished, "rev-parse", "HEAD").strip()
 
     def run(command: str) -> subprocess.CompletedProcess[str]:
