@@ -107,7 +107,7 @@ def _project_names(root: Path, kind: str) -> list[str]:
     from pipeline.tracking.versions import model_name
 
     if kind == "presets":
-        from pipeline.cli import presets  # imports torch
+        from pipeline.cli import presets
 
         return [presets.DEFAULT, *sorted(file.stem for file in (root / "presets").glob("*.yaml"))]
     if kind == "stages":

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli import params_text, prune, validate_params
+from pipeline.cli import params_text, prune
 from pipeline.cli.seeds import with_seeds
 from pipeline.core import config, git, renamed_keys, yaml_reader
 from pipeline.core.atomic import atomic_file
@@ -36,6 +36,8 @@ def use(root: Path, name: str, changes: list[str], seeds: list[str], force: bool
 
     UserError for an unknown name or key, for a change that no stage could use, and for edits that
     would be lost."""
+    from pipeline.cli import validate_params  # imports torch, which a list of names does not need
+
     presets = contents(root)
     if name not in presets:
         todo = ""

@@ -7,7 +7,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import code_blocks
 import pytest
@@ -58,10 +60,16 @@ def refusal(parse: Callable[[list[str]], object], command: str) -> str:
     return ""
 
 
+@cache
+def presets() -> list[dict[str, Any]]:
+    """The contents of params.yaml and of the presets."""
+    files = [ROOT / "params.yaml", *(ROOT / "presets").glob("*.yaml")]
+    return [yaml.load(file.read_text(), Loader=yaml.CSafeLoader) for file in files]
+
+
 def names(kind: str) -> set[str]:
     """Names under `kind:` in params.yaml and the presets."""
-    files = [ROOT / "params.yaml", *(ROOT / "presets").glob("*.yaml")]
-    return {name for file in files for name in yaml.safe_load(file.read_text())[kind]}
+    return {name for content in presets() for name in content[kind]}
 
 
 @pytest.mark.parametrize(
