@@ -72,6 +72,7 @@ def measure(case: str, stalling: str, steps: int, threads: int) -> dict[str, flo
     settings |= {"off": {"SEQLINE_TRACKING": "off"}, "sqlite": {}}.get(
         case, {"MLFLOW_TRACKING_URI": stalling}
     )
+    settings["SEQLINE_FOLLOWER_DELAY"] = "0"  # its work begins with the training
     if case == "dead":
         settings["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
 
@@ -83,7 +84,7 @@ def measure(case: str, stalling: str, steps: int, threads: int) -> dict[str, flo
         process = subprocess.run(
             command, cwd=TOP, env=settings, capture_output=True, text=True, check=True
         )
-        time.sleep(1)  # for the follower to end
+        time.sleep(2)  # for the follower to end
     return dict(json.loads(process.stdout))
 
 

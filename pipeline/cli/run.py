@@ -24,7 +24,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Run the flow and exit with its status; show the results of all runs, or the scores of those
     that were targets."""
-    from pipeline.cli import results, standings
     from pipeline.dag import project
     from pipeline.flow import commands
 
@@ -32,10 +31,25 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     status = commands.run(root, arguments.targets, arguments.jobs)
     if not status and arguments.targets:
         show_scores(root, arguments.targets)
-    elif not status and standings.can_load(root):
-        print(flush=True)
-        results.show(root, standings.load_standings(root))
+    elif not status:
+        show_results(root)
     sys.exit(status)
+
+
+def show_results(root: Path) -> None:
+    """Print the table of `seqline results`, if the project has all scores and a report."""
+    from pipeline.cli import results, standings
+    from pipeline.core.errors import UserError
+
+    if not standings.can_load(root):
+        return
+    try:
+        found = standings.load_standings(root)
+    except UserError as error:  # the run itself succeeded
+        print(f"seqline: no table of results: {error}", file=sys.stderr)
+        return
+    print(flush=True)
+    results.show(root, found)
 
 
 def show_scores(root: Path, targets: Sequence[str]) -> None:

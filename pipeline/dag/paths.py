@@ -50,7 +50,7 @@ def option_path(root: Path, stage: str, key: str, block: dict[str, Any], name: s
     template = config.read(root / "dvc.yaml")["stages"][stage]
     section = template["foreach"].strip("${}")  # `runs` of `${runs}`
     names = stage_arguments.placeholders(section, key, block)
-    return root / stage_arguments.fill(_option(template["do"]["cmd"], name), names)
+    return root / stage_arguments.fill(_option(stage, template.get("do"), name), names)
 
 
 class RunPaths:
@@ -62,12 +62,12 @@ class RunPaths:
 
     def option(self, stage: str, run: str, name: str) -> Path:
         """Path that the command of `stage` for the run has as its option `--name`."""
-        template = _option(self._stage(stage)["do"]["cmd"], name)
+        template = _option(stage, self._stage(stage).get("do"), name)
         return self._root / stage_arguments.fill(template, {"run": run})
 
     def shared(self, stage: str, name: str) -> Path:
         """Path that the command of `stage`, one for all runs, has as its option `--name`."""
-        return self._root / _option(self._stage(stage)["cmd"], name)
+        return self._root / _option(stage, self._stage(stage), name)
 
     def _stage(self, name: str) -> dict[str, Any]:
         if name not in self._stages:
@@ -76,10 +76,13 @@ class RunPaths:
         return stage
 
 
-def _option(command: str, name: str) -> str:
-    words = shlex.split(command)
+def _option(stage: str, block: Any, name: str) -> str:
+    """The word after `--name` in the command of the stage's block; UserError without one."""
+    command = block.get("cmd") if isinstance(block, dict) else None
+    words = shlex.split(command) if isinstance(command, str) else []
     if f"--{name}" not in words[:-1]:
-        raise refuse("dvc.yaml", repr(command), f"a command with --{name} PATH", "Restore it.")
+        expected = f"a command with --{name} PATH"
+        raise refuse(f"dvc.yaml, stage {stage}", repr(command), expected, "Restore it.")
     return words[words.index(f"--{name}") + 1]
 
 

@@ -93,8 +93,8 @@ def _send(root: Path, spool: spools.SpoolInfo) -> str:
         present = spools.read(spool.path)
         if present is None:
             return ""
-        sender.send_pending(root, present, sender.call_once)
-    if spools.now() - (spool.start + spool.active) < _RECENT_SECONDS * 1000:
+        sender.send_pending(root, spool.path, sender.call_once)
+    if spools.now() - spool.last < _RECENT_SECONDS * 1000:
         return ""
     name = f"{spool.header['run']} {spool.header.get('label', '')}".strip()
     return f"{name}: curves recorded, which its follower had not"
@@ -153,6 +153,8 @@ def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
     task = str(outputs.block.get("task", "other"))
     state = outputs.state()
     run = mlflow_store.find_run(client, task, key)
+    if run is not None and run_names.is_given(run.info.run_name, outputs.name):
+        mlflow_store.set_name(client, run, run_names.scored(run.info.run_name, outputs.score))
     if run is not None and run.data.tags.get(_STATE) == state and run.info.status == "FINISHED":
         return ""
 
@@ -172,9 +174,6 @@ def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
             name = run_names.scored(f"{outputs.name} {outputs.label}".strip(), outputs.score)
             start = spools.now() if spool is None else spool.start
             run = mlflow_store.create_run(client, root, task, key, name, tags, start)
-        elif run_names.unscored(run.info.run_name).startswith(outputs.name):
-            # Not a name that somebody chose on MLflow's pages
-            mlflow_store.set_name(client, run, run_names.scored(run.info.run_name, outputs.score))
 
         # Where no training here has left its times, a run ended with its last live metric.
         active = mlflow_store.logged_milliseconds(client, run) if spool is None else spool.active

@@ -6,9 +6,9 @@ training, finished or not: else dozens of followers would wait for a processor o
 One of them stays, and sends what the others left. A follower reads no more of the spool than it
 has sent, so a dead server costs no memory.
 
-MLflow costs a process two seconds of a core before its first call. So a training has to last for
-some seconds before its follower imports it, and the one follower that stays sends all shorter
-trainings of that time."""
+To import MLflow takes a process over a second of a core. So a training has to last for some seconds
+before its follower imports it, and the one follower that stays sends all shorter trainings of that
+time."""
 
 import argparse
 import itertools
@@ -29,6 +29,7 @@ from pipeline.tracking import run_lock, spools
 T = TypeVar("T")
 _NICE = 19.0  # the lowest priority
 _DELAY_SECONDS = 30.0  # a training that lasts longer is sent while it runs
+_IDLE_SECONDS = 10.0  # how long the follower that stays waits for the next training
 _GRACE_SECONDS = 30.0  # how long it continues without its training
 _PARENT_SECONDS = 5.0  # to create a parent run takes less than one
 _CALL_SECONDS = 5.0  # for a call in progress to return after that
@@ -50,10 +51,6 @@ def main() -> None:
     lines = sys.stdin.buffer
     watch = Watch(lines, arguments.parent, arguments.root)
     watch.start()
-    if not watch.over():
-        watch.pause(delay())
-    if watch.over() and not takes_over(arguments.spool, lines, watch):
-        return
     if follow(lines, arguments.root, arguments.spool, watch):
         send_all_pending(arguments.root, watch)
 
@@ -96,7 +93,7 @@ class Watch:
     def __init__(self, lines: BinaryIO, parent: int, root: Path) -> None:
         self._lines = lines
         self._parent = parent
-        self._lock = run_lock.locks(root) / "followers.lock"
+        self._lock = run_lock.locks(root) / f"followers{spools.store()}.lock"
         self._claimed: TextIO | None = None
         self._claiming = threading.Lock()
         self._ended: float | None = None
@@ -189,30 +186,34 @@ def retry(action: Callable[[], T], watch: Watch, failures: tuple[type[BaseExcept
 
 def follow(lines: BinaryIO, root: Path, path: Path, watch: Watch) -> bool:
     """Send the open spool `lines` at `path` to the store of the project `root` until its training
-    has ended and all is sent; return whether the store works."""
-    from pipeline.tracking import sender
-
+    has ended and all is sent, or leave it to the follower that stays if the training is short;
+    return whether to send what others have left."""
     header = json.loads(lines.readline())
     key = (header["run"], header["digest"])
     try:
         with run_lock.sole(root, key, lambda: not watch.late(), "follower") as is_held:
-            call = _retried(watch, is_held)
-            sender.send(lines, root, path, header, watch, call, _PARENT_SECONDS)
+            if not watch.over():
+                watch.pause(delay())
+            # Meanwhile the lock tells a machine that cannot see the process that it trains.
+            if not watch.over():
+                from pipeline.tracking import sender
+
+                call = _retried(watch, is_held)
+                sender.send(lines, root, path, header, watch, call, _PARENT_SECONDS)
+                return True
     except (run_lock.Busy, _LockLost):
-        pass  # another follower, or `seqline sync`, completes the run
+        return True  # another follower, or `seqline sync`, completes the run
     except TimeoutError:
         return False
-    return True
+    return wait_to_send(lines, path, watch)
 
 
-def takes_over(path: Path, lines: BinaryIO, watch: Watch) -> bool:
-    """Become the follower that stays; return whether the spool at `path`, open as `lines`, is then
-    still to be sent. Returns False as soon as another has sent it, or late."""
-    while spools.is_same(lines, path):
+def wait_to_send(lines: BinaryIO, path: Path, watch: Watch) -> bool:
+    """Wait until another follower has sent the spool at `path`, open as `lines`, or until this one
+    is the follower that stays, or late; return whether it is the one that stays."""
+    while spools.is_same(lines, path) and not watch.late():
         if watch.claim():
-            return spools.is_same(lines, path)
-        if watch.late():
-            break
+            return True
         time.sleep(_POLL_SECONDS)
     return False
 
@@ -220,17 +221,21 @@ def takes_over(path: Path, lines: BinaryIO, watch: Watch) -> bool:
 def send_all_pending(root: Path, watch: Watch) -> None:
     """Send the spools of trainings that are over, if their followers did not.
 
-    One follower at a time does so. It waits for those that are still at it, for trainings that may
-    prove to be short, and a third of the delay for the next training."""
-    from pipeline.tracking import sender
-
-    tried: set[Path] = set()
+    One follower at a time does so, of those with the same store. It waits for those that are still
+    at it, for trainings that may prove to be short, and for some seconds for the next training."""
+    tried: set[tuple[Path, str]] = set()
+    idle = min(_IDLE_SECONDS, delay())
     needed = time.monotonic()
     while True:
-        left = [spool for spool in spools.pending(root) if spool.path not in tried]
-        if left or spools.has_young(root, delay()):
-            needed = time.monotonic()
-        if not left and not (watch.stays() and time.monotonic() - needed < delay() / 3):
+        left = [
+            spool
+            for spool in spools.pending(root)
+            if spool.store == spools.store() and (spool.path, spool.process) not in tried
+        ]
+        now = time.monotonic()
+        if left or spools.has_recent(root, delay()):
+            needed = now
+        if not left and not (watch.stays() and now - needed < idle):
             return
         if not watch.claim():
             return
@@ -239,13 +244,21 @@ def send_all_pending(root: Path, watch: Watch) -> None:
                 suppress(run_lock.Busy, _LockLost),
                 run_lock.sole(root, spool.key, lambda: False, "follower") as is_held,
             ):
-                tried.add(spool.path)
+                tried.add((spool.path, spool.process))
                 try:
-                    sender.send_pending(root, spool, _retried(watch, is_held))
+                    _send_pending(root, spool, watch, is_held)
                 except TimeoutError:
                     return
         watch.returned()
         watch.pause(_POLL_SECONDS)
+
+
+def _send_pending(
+    root: Path, spool: spools.SpoolInfo, watch: Watch, is_held: Callable[[], bool]
+) -> None:
+    from pipeline.tracking import sender
+
+    sender.send_pending(root, spool.path, _retried(watch, is_held))
 
 
 class _LockLost(Exception):

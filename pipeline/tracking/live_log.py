@@ -95,7 +95,8 @@ def live(
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Iterator[Log]:
-    """Yield a `log(metrics, step)` whose metrics appear in MLflow while the block runs.
+    """Yield a `log(metrics, step)` whose metrics appear in MLflow while the block runs, after the
+    first half minute.
 
     `run` and `digest` (of code, params and data) identify the MLflow run. A rerun with the same two
     continues it, and steps that are repeated since the checkpoint are logged once. `work` is an
@@ -160,6 +161,8 @@ def _header(
     return {
         "run": run,
         "digest": digest,
+        "root": str(root.resolve()),
+        "store": spools.store(),
         "params": block,
         "corpus": corpus,
         "tags": tags,

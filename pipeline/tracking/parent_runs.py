@@ -297,8 +297,8 @@ def _active(runs: Sequence[Any]) -> list[Any]:
 def _adopt(client: Any, parent: Any, runs: Sequence[Any]) -> None:
     """Make the runs children of the parent; one that has the bare name of its run gets the
     parent's label too."""
-    title = run_names.unscored(parent.info.run_name)
-    label = title.removeprefix(parent.data.tags[NAME])
+    title, name = run_names.unscored(parent.info.run_name), parent.data.tags[NAME]
+    label = title.removeprefix(name) if run_names.is_given(title, name) else ""
     for run in runs:
         tags = run.data.tags
         if tags.get(PARENT) != parent.info.run_id:
@@ -337,7 +337,7 @@ def _rename(client: Any, parent: Any, setting: Setting, parents: Sequence[Any], 
     title = run_names.unscored(parent.info.run_name)
     if title in _titles(older):
         title = _title(setting, older)
-    if title.startswith(setting.name):
+    if run_names.is_given(title, setting.name):
         mlflow_store.set_name(client, parent, run_names.scored(title, score))
 
 

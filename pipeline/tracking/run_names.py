@@ -21,6 +21,7 @@ _MAX_VALUE = 24
 # keys that training does not read
 _UNTRAINED = {"search", "samples", "bleu_tokenizer"}
 _JOINT = " · "
+_LABEL = re.compile(r"(?: \S+=.*| [0-9a-f]{8})?", re.DOTALL)
 _SCORE = re.compile(rf"-?(?:\d[\d.]*|inf|nan){_JOINT}")
 
 
@@ -36,6 +37,13 @@ def unscored(name: str) -> str:
     """The name without the score before it."""
     score = _SCORE.match(name)
     return name[score.end() :] if score else name
+
+
+def is_given(name: str, base: str) -> bool:
+    """Return whether `name` is the run or setting `base` as seqline names it, with or without a
+    score and a label, and not a name that somebody chose on MLflow's pages."""
+    title = unscored(name)
+    return title.startswith(base) and _LABEL.fullmatch(title[len(base) :]) is not None
 
 
 def committed_params(root: Path, revision: str | None = None) -> dict[str, Any]:

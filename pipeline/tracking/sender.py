@@ -43,11 +43,17 @@ def call_once(action: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     return action(*arguments, **named)
 
 
-def send_pending(root: Path, spool: spools.SpoolInfo, call: Call) -> None:
-    """Send a spool whose training is over; the caller holds the lock of its run."""
-    with suppress(FileNotFoundError), spool.path.open("rb") as lines:
+def send_pending(root: Path, path: Path, call: Call) -> None:
+    """Send the spool at `path` if its training is over; the caller holds the lock of its run.
+
+    A training that was resumed since the caller listed the spools is not over."""
+    with suppress(FileNotFoundError), path.open("rb") as lines:
+        spool = spools.read_file(lines, path)
+        if spool is None or not spool.over:
+            return
+        lines.seek(0)
         lines.readline()
-        send(lines, root, spool.path, spool.header, EndedTraining(), call, 0.0)
+        send(lines, root, path, spool.header, EndedTraining(), call, 0.0)
 
 
 def send(
@@ -109,8 +115,9 @@ def open_run(client: Any, root: Path, header: Mapping[str, Any]) -> Any:
             client.update_run(run.info.run_id, status="RUNNING")
         mlflow_store.log_tags(client, run, tags)
 
-    # The copy of an experiment may be gone, and its dvc.lock with it: `seqline sync` adds them.
-    stages = describe.read_lock(root)
+    # The copy of an experiment may be gone, and its dvc.lock with it: `seqline sync` adds them. The
+    # one of `root` may be another copy's.
+    stages = describe.read_lock(Path(header.get("root", root)))
     corpus = str(block.get("corpus"))
     corpus_block = {**header.get("corpus", {}), **describe.corpus_block(stages, corpus)}
     params = {**describe.settings(block), **describe.corpus_settings(corpus_block)}

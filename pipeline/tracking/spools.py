@@ -8,6 +8,7 @@ A spool is JSON lines: a header, `{"active": ms}` of earlier processes of the tr
 metrics, `{"began": ms}`, `{"step": n, "at": ms, "metrics": {...}}` for each call,
 and `{"end": status, "at": ms}`."""
 
+import hashlib
 import json
 import os
 import time
@@ -31,12 +32,15 @@ _FAULTS = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionEr
 class SpoolInfo:
     """Facts of a spool about its training.
 
-    `start` is in milliseconds since 1970. `active` are the milliseconds of its processes: a
-    training that was killed and resumed has several. `status` is "" without a record of the end."""
+    Times are in milliseconds since 1970: `start` of the training, `began` of its last process, and
+    `last` of its last record. `active` are the milliseconds of its processes: a training that was
+    killed and resumed has several. `status` is "" without a record of the end."""
 
     path: Path
     header: dict[str, Any]
     start: int
+    began: int
+    last: int
     active: int
     status: str
 
@@ -46,11 +50,21 @@ class SpoolInfo:
         return self.header["run"], self.header["digest"]
 
     @property
+    def process(self) -> str:
+        """The process that trains, as `process_identity` writes it."""
+        return str(self.header.get("process", ""))
+
+    @property
+    def store(self) -> str:
+        """`store()` of the training."""
+        return str(self.header.get("store", ""))
+
+    @property
     def over(self) -> bool:
         """Return whether the training ended, or its process is gone."""
         if self.status:
             return True
-        process = process_identity.parse(str(self.header.get("process", "")))
+        process = process_identity.parse(self.process)
         return process is None or not process.is_alive()
 
 
@@ -144,6 +158,8 @@ def _read(path: Path, header: dict[str, Any], lines: Iterable[bytes]) -> SpoolIn
         path=path,
         header=header,
         start=start,
+        began=began,
+        last=last,
         active=active + max(0, last - began),
         status=status,
     )
@@ -164,11 +180,20 @@ def pending(root: Path) -> list[SpoolInfo]:
     return sorted(left, key=lambda spool: spool.start)
 
 
-def has_young(root: Path, seconds: float) -> bool:
-    """Return whether a training runs that began less than so many seconds ago."""
+def has_recent(root: Path, seconds: float) -> bool:
+    """Return whether a training runs that began, or was resumed, less than so many seconds ago."""
     since = now() - seconds * 1000
     spools = (read(path) for path in _folder(root).glob("*.jsonl"))
-    return any(spool is not None and spool.start > since and not spool.over for spool in spools)
+    return any(spool is not None and spool.began > since and not spool.over for spool in spools)
+
+
+def store() -> str:
+    """What tells the MLflow store of this process from others; "" for the project's own.
+
+    No address: it may contain a password."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+    values = [os.environ.get(name, "") for name in names]
+    return f"-{hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]}" if any(values) else ""
 
 
 def is_same(spool: BinaryIO, path: Path) -> bool:

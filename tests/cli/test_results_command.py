@@ -177,3 +177,57 @@ def test_comparing_two_settings_gives_values_for_scripts(evaluated: Path, seqlin
     assert {test["first"], test["second"]} == {"transformer", "seq2seq"}
     assert test["low"] <= test["difference"] <= test["high"]
     assert test["p"] == test["p_corrected"], "a single pair needs no correction"
+
+
+def project_with_report(evaluated: Path, tmp_path: Path) -> Path:
+    """A copy of the project, with a page of the report."""
+    root = tmp_path / "project"
+    shutil.copytree(evaluated, root, symlinks=True)
+    (root / "reports/index.html").write_text("<html>")
+    return root
+
+
+def test_a_run_of_everything_ends_with_the_table(
+    evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], seqline
+) -> None:
+    run.show_results(evaluated)
+    assert capsys.readouterr() == ("", ""), "there is no report yet"
+    root = project_with_report(evaluated, tmp_path)
+    run.show_results(root)
+    assert capsys.readouterr().out.strip() == seqline(root, "results").out.strip()
+    (root / "reports/metrics/lstm-1.json").unlink()
+    run.show_results(root)
+    assert capsys.readouterr() == ("", ""), "not all runs have scores"
+
+
+@pytest.mark.parametrize("fault", ["no test scores", "another command", "a list", "no command"])
+def test_a_table_that_cannot_be_made_is_no_failure_of_the_run(
+    fault: str, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = project_with_report(evaluated, tmp_path)
+    if fault == "no test scores":
+        path = root / "reports/metrics/lstm-1.json"
+        metrics = json.loads(path.read_text())
+        path.write_text(json.dumps({key: metrics[key] for key in metrics if key != "test"}))
+    else:
+        dag = yaml.safe_load((root / "dvc.yaml").read_text())
+        wrong = {"another command": {"cmd": "true --page"}, "a list": {"cmd": ["true"]}}
+        dag["stages"]["report"] = wrong.get(fault, {})
+        (root / "dvc.yaml").write_text(yaml.safe_dump(dag))
+    run.show_results(root)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == (1 if fault == "no test scores" else 0)
+
+
+def test_a_command_of_the_dag_without_its_path_is_refused_in_one_line(
+    evaluated: Path, tmp_path: Path, seqline
+) -> None:
+    root = project_with_report(evaluated, tmp_path)
+    text = (root / "dvc.yaml").read_text()
+    (root / "dvc.yaml").write_text(text.replace("--comparison", "--tables"))
+    refused = seqline(root, "results")
+    assert refused.status == 2
+    assert refused.err.startswith("seqline: dvc.yaml, stage report: got ")
+    assert "expected a command with --comparison PATH" in refused.err
+    assert len(refused.err.splitlines()) == 1

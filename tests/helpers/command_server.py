@@ -2,7 +2,8 @@
 libraries: a new Python takes four seconds of a core for that, each time.
 
 A program is a short client, which passes its arguments, environment, folder and streams to the
-server. The fork is the process that a new Python would be after its imports."""
+server. The fork runs the program's `main`, and ends without what a new Python does at its end. The
+console scripts themselves are tested in tests/core and tests/cli."""
 
 import array
 import contextlib
@@ -12,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,10 +22,10 @@ from typing import NoReturn
 PROGRAMS = {"seqline": "pipeline.cli", "dvc": "dvc.cli"}  # modules with a function `main`
 _LIBRARIES = ("torch", "torch._dynamo", "pandas", "matplotlib.figure", "dvc.repo")
 _OWN = ("pipeline.tracking.registry", "pipeline.report.results", "pipeline.runs.trained")
-_CLIENT = f"""#!{sys.executable} -SE
+_CLIENT = """#!{python} -SE
 import array, json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
-server.connect(__file__ + ".socket")
+server.connect({address!r})
 request = json.dumps([os.path.basename(__file__), sys.argv[1:], dict(os.environ), os.getcwd()])
 streams = array.array("i", [0, 1, 2])
 server.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
@@ -36,11 +38,14 @@ sys.exit(int(server.makefile().readline() or 134))  # nothing: the process was k
 def programs(folder: Path, environment: Mapping[str, str], cwd: Path) -> Iterator[None]:
     """Put the programs into the folder; they work until the end of the context."""
     with contextlib.ExitStack() as servers:
+        # An address of a socket has at most 104 characters.
+        sockets = servers.enter_context(tempfile.TemporaryDirectory(prefix="commands"))
         for name in PROGRAMS:
+            address = f"{sockets}/{name}"
             program = folder / name
-            program.write_text(_CLIENT)
+            program.write_text(_CLIENT.format(python=sys.executable, address=address))
             program.chmod(0o755)
-            command = [sys.executable, __file__, name, f"{program}.socket"]
+            command = [sys.executable, __file__, name, address]
             server = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE)
             servers.enter_context(server)
             servers.callback(server.terminate)

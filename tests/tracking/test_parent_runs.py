@@ -219,13 +219,16 @@ def test_names_that_somebody_chose_on_the_pages_stay(project: Path) -> None:
     client = mlflow_store.connect(project)
     [parent] = parents(client)
     client.update_run(parent.info.run_id, name="the best")
-    client.update_run(children(client, parent)["lstm-2"].info.run_id, name="the second")
-    write_score(project, "lstm-2", 6.25)
+    client.update_run(children(client, parent)["lstm-2"].info.run_id, name="lstm-2 so far")
+    write_seeds(project, {1: 4.25, 2: 6.25, 3: 5.25})
     tracking.sync(project)
     [parent] = parents(client)
     assert parent.info.run_name == "the best"
     assert parent.data.metrics[MEAN] == 5.25
-    assert set(children(client, parent)) == {"lstm-1", "the second"}
+    seeds = children(client, parent).values()
+    names = {"4.25 · lstm-1", "lstm-2 so far", "5.25 · lstm-3"}
+    assert {run.info.run_name for run in seeds} == names
+    assert {run.data.tags["setting"] for run in seeds} == {"lstm"}
 
 
 @pytest.mark.long

@@ -96,6 +96,24 @@ def test_a_score_before_a_name_is_replaced_and_taken_off(name: str, score: str) 
     assert run_names.scored(shown, "") == name
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("lstm", True),
+        ("4.25 · lstm", True),
+        ("lstm hidden=512 width=8 +3", True),
+        ("4.25 · lstm 0a1b2c3d", True),
+        ("lstm so far", False),
+        ("lstm (final)", False),
+        ("lstm-1", False),
+        ("0.5 · lstm dropout", False),
+        ("the best", False),
+    ],
+)
+def test_names_that_seqline_gave_are_known_from_others(name: str, given: bool) -> None:
+    assert run_names.is_given(name, "lstm") == given
+
+
 def test_two_values_of_a_grid_have_two_names() -> None:
     names = {label(**{"settings.transformer.model.heads": heads}) for heads in (1, 2, 8, 16)}
     assert len(names) == 4

@@ -30,7 +30,7 @@ from tracking_project import (
 from pipeline import tracking
 from pipeline.cli import health_checks
 from pipeline.core.locks import try_lock
-from pipeline.tracking import follower, live_log, mlflow_store, run_lock, spools
+from pipeline.tracking import follower, live_log, mlflow_store, run_lock, sender, spools
 
 __all__ = ["empty_store", "project"]  # fixtures
 KEY = ("lstm", digest_of("lstm"))
@@ -191,6 +191,16 @@ def test_a_repeated_training_keeps_its_outcome_and_has_the_new_duration(
     assert (run.info.status, milliseconds(run)) == ("FINISHED", 9_000)
 
 
+def test_sync_says_nothing_of_a_training_that_ended_just_now(project: Path, clock: Clock) -> None:
+    """Its follower may only not have had the time. What counts is the end of the last process."""
+    train(project, clock, 10, end="kill")
+    clock.now += 3_600_000
+    train(project, clock, 5)
+    clock.now += 59_000
+    assert "curves recorded" not in tracking.sync(project)
+    assert spools.pending(project) == []
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]\n", b'{"run": 1, "digest": "d"}\n', b"\xff\n", b"[" * 100_000]
 )
@@ -251,7 +261,9 @@ def test_a_follower_that_stays_ends_where_the_store_fails(
     with spools.path_of(project, KEY).open("rb") as lines:
         watch = watch_of(project, lines)
         watch._grace = -1.0
-        assert not follower.follow(lines, project, Path(lines.name), watch)
+        assert follower.follow(lines, project, Path(lines.name), watch)
+        assert watch.stays()
+        follower.send_all_pending(project, watch)
     assert len(spools.pending(project)) == 1
 
 
@@ -332,11 +344,72 @@ def test_a_follower_ends_once_another_has_sent_its_training(
     path = spools.path_of(project, KEY)
     with path.open("rb") as lines:
         first, second = (watch_of(project, lines) for _ in range(2))
-        assert follower.takes_over(path, lines, first)
+        assert follower.wait_to_send(lines, path, first)
         monkeypatch.setattr(time, "sleep", lambda seconds: tracking.sync(project))
-        assert not follower.takes_over(path, lines, second)
+        assert not follower.wait_to_send(lines, path, second)
         assert not second.stays()
-        assert not follower.takes_over(path, lines, first), "nothing is left to send"
+        assert not follower.wait_to_send(lines, path, first), "nothing is left to send"
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_training_that_is_resumed_meanwhile_keeps_its_spool(
+    resumed: bool, project: Path, clock: Clock
+) -> None:
+    """A spool is listed as one of an ended training, and sent seconds later."""
+    train(project, clock, 3, end="kill")
+    path = spools.path_of(project, KEY)
+    path.write_text(path.read_text().replace('"process": "', '"process": "1'))  # it is gone
+    [listed] = spools.pending(project)
+    if resumed:
+        with live_log.live(run="lstm", digest=KEY[1], work=project, root=project, params=BLOCK):
+            sender.send_pending(project, listed.path, sender.call_once)
+            assert path.exists()
+            assert all_runs(mlflow_store.connect(project)) == []
+        assert [spool.status for spool in spools.pending(project)] == ["FINISHED"]
+    sender.send_pending(project, path, sender.call_once)
+    [run] = all_runs(mlflow_store.connect(project))
+    assert run.info.status == ("FINISHED" if resumed else "KILLED")
+    assert spools.pending(project) == []
+
+
+def test_a_follower_leaves_trainings_of_another_store(
+    project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(project, clock, 3)
+    path = spools.path_of(project, KEY)
+    with monkeypatch.context() as other, path.open("rb") as lines:
+        other.setenv("MLFLOW_EXPERIMENT_NAME", "other")
+        watch = watch_of(project, lines)
+        assert watch.claim()
+        follower.send_all_pending(project, watch)
+        assert len(spools.pending(project)) == 1
+    with path.open("rb") as lines:
+        watch = watch_of(project, lines)
+        assert watch.claim(), "each store has a follower that stays"
+        follower.send_all_pending(project, watch)
+    assert spools.pending(project) == []
+
+
+def test_a_resumed_training_is_sent_again_by_the_same_follower(
+    project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(project, clock, 3, end="kill")
+    path = spools.path_of(project, KEY)
+    gone = path.read_text().replace('"process": "', '"process": "1')
+    path.write_text(gone)
+    monkeypatch.setenv("SEQLINE_FOLLOWER_DELAY", "15")
+
+    def pause(self: follower.Watch, seconds: float) -> None:
+        if the_spool(project).status != "KILLED":
+            raise Waiting
+        train(project, clock, 2)
+
+    monkeypatch.setattr(follower.Watch, "pause", pause)
+    with path.open("rb") as lines, pytest.raises(Waiting):
+        follower.send_all_pending(project, watch_of(project, lines))
+    assert spools.pending(project) == []
+    [run] = all_runs(mlflow_store.connect(project))
+    assert run.info.status == "FINISHED"
 
 
 def test_a_follower_that_stays_waits_for_trainings_that_may_be_short(
@@ -347,6 +420,7 @@ def test_a_follower_that_stays_waits_for_trainings_that_may_be_short(
 
     monkeypatch.setattr(follower.Watch, "pause", pause)
     monkeypatch.setenv("SEQLINE_FOLLOWER_DELAY", "15")
+    soon, late = itertools.count(step=2).__next__, itertools.count(step=20).__next__
     with (
         live_log.live(run="lstm", digest=KEY[1], work=project, root=project, params=BLOCK),
         spools.path_of(project, KEY).open("rb") as lines,
@@ -354,14 +428,14 @@ def test_a_follower_that_stays_waits_for_trainings_that_may_be_short(
         watch = watch_of(project, lines)
         follower.send_all_pending(project, watch)  # it does not stay: it does not wait
         assert watch.claim()
+        monkeypatch.setattr(time, "monotonic", late)
         with pytest.raises(Waiting):
             follower.send_all_pending(project, watch)
-        clock.now += 15_001
-        monkeypatch.setattr(time, "monotonic", itertools.count(step=2).__next__)
+        clock.now += 15_001  # that training has a follower of its own
+        follower.send_all_pending(project, watch)
+        monkeypatch.setattr(time, "monotonic", soon)
         with pytest.raises(Waiting):
             follower.send_all_pending(project, watch)  # for the next one
-        monkeypatch.setattr(time, "monotonic", itertools.count(step=10).__next__)
-        follower.send_all_pending(project, watch)  # that training has a follower of its own
 
 
 class Waiting(Exception):
