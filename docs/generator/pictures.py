@@ -45,7 +45,7 @@ SETTLED = 3  # seconds in which charts draw themselves anew
 # JavaScript: the links of MLflow's table to the rows of the Transformer.
 LINKS = (
     "[...document.querySelectorAll('a[href*=\"/runs/\"]')]"
-    ".filter(link => /^transformer( |$)/.test(link.textContent.trim()))"
+    ".filter(link => /(^|· )transformer( |$)/.test(link.textContent.trim()))"
 )
 # Panels that MLflow opens at the first visit stay closed.
 MLFLOW_SETTINGS = {
