@@ -44,12 +44,12 @@ def show_results(root: Path) -> None:
     if not standings.can_load(root):
         return
     try:
-        found = standings.load_standings(root)
+        table = standings.load_standings(root)
     except UserError as error:  # the run itself succeeded
         print(f"seqline: no table of results: {error}", file=sys.stderr)
         return
     print(flush=True)
-    results.show(root, found)
+    results.show(root, table)
 
 
 def show_scores(root: Path, targets: Sequence[str]) -> None:

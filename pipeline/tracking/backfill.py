@@ -153,8 +153,8 @@ def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
     task = str(outputs.block.get("task", "other"))
     state = outputs.state()
     run = mlflow_store.find_run(client, task, key)
-    if run is not None and run_names.is_given(run.info.run_name, outputs.name):
-        mlflow_store.set_name(client, run, run_names.scored(run.info.run_name, outputs.score))
+    if run is not None and run_names.is_generated(run.info.run_name, outputs.name):
+        mlflow_store.set_name(client, run, run_names.with_score(run.info.run_name, outputs.score))
     if run is not None and run.data.tags.get(_STATE) == state and run.info.status == "FINISHED":
         return ""
 
@@ -171,7 +171,7 @@ def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
         if run is None:
             labels = describe.labels(outputs.block, outputs.label)
             tags = {**describe.origin_tags(origin), **outputs.tags, **labels}
-            name = run_names.scored(f"{outputs.name} {outputs.label}".strip(), outputs.score)
+            name = run_names.with_score(f"{outputs.name} {outputs.label}".strip(), outputs.score)
             start = spools.now() if spool is None else spool.start
             run = mlflow_store.create_run(client, root, task, key, name, tags, start)
 

@@ -93,7 +93,7 @@ class Watch:
     def __init__(self, lines: BinaryIO, parent: int, root: Path) -> None:
         self._lines = lines
         self._parent = parent
-        self._lock = run_lock.locks(root) / f"followers{spools.store()}.lock"
+        self._lock = run_lock.locks(root) / f"followers{spools.store_id()}.lock"
         self._claimed: TextIO | None = None
         self._claiming = threading.Lock()
         self._ended: float | None = None
@@ -230,7 +230,7 @@ def send_all_pending(root: Path, watch: Watch) -> None:
         left = [
             spool
             for spool in spools.pending(root)
-            if spool.store == spools.store() and (spool.path, spool.process) not in tried
+            if spool.store_id == spools.store_id() and (spool.path, spool.process) not in tried
         ]
         now = time.monotonic()
         if left or spools.has_recent(root, delay()):
@@ -239,6 +239,8 @@ def send_all_pending(root: Path, watch: Watch) -> None:
             return
         if not watch.claim():
             return
+        from pipeline.tracking import sender  # imports mlflow
+
         for spool in left:
             with (
                 suppress(run_lock.Busy, _LockLost),
@@ -246,19 +248,11 @@ def send_all_pending(root: Path, watch: Watch) -> None:
             ):
                 tried.add((spool.path, spool.process))
                 try:
-                    _send_pending(root, spool, watch, is_held)
+                    sender.send_pending(root, spool.path, _retried(watch, is_held))
                 except TimeoutError:
                     return
         watch.returned()
         watch.pause(_POLL_SECONDS)
-
-
-def _send_pending(
-    root: Path, spool: spools.SpoolInfo, watch: Watch, is_held: Callable[[], bool]
-) -> None:
-    from pipeline.tracking import sender
-
-    sender.send_pending(root, spool.path, _retried(watch, is_held))
 
 
 class _LockLost(Exception):

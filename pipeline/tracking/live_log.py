@@ -162,7 +162,7 @@ def _header(
         "run": run,
         "digest": digest,
         "root": str(root.resolve()),
-        "store": spools.store(),
+        "store": spools.store_id(),
         "params": block,
         "corpus": corpus,
         "tags": tags,

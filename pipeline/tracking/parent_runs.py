@@ -128,7 +128,7 @@ def backfill(client: Any, setting: Setting, members: Sequence[Outputs]) -> str:
         mlflow_store.log(client, parent.info.run_id, tags={DIGEST: setting.tag})
     wanted = scores(members, children)
     is_rescored = _log_scores(client, parent, wanted)
-    _rename(client, parent, setting, parents, _shown(wanted, members))
+    _rename(client, parent, setting, parents, _mean_score(wanted, members))
     _end(client, parent, children)
 
     if not (is_new or missing or is_rescored):
@@ -159,7 +159,7 @@ def scores(members: Sequence[Outputs], children: Sequence[Any]) -> dict[str, flo
     return result | {run_scores.SEEDS: float(len(seeds))} if result else {}
 
 
-def _shown(scores: Mapping[str, float], members: Sequence[Outputs]) -> str:
+def _mean_score(scores: Mapping[str, float], members: Sequence[Outputs]) -> str:
     """The mean of the score that ranks, e.g. `95.38`; "" without one."""
     score = scores.get(run_scores.SCORE)
     return "" if score is None else members[0].form.format(score)
@@ -297,13 +297,13 @@ def _active(runs: Sequence[Any]) -> list[Any]:
 def _adopt(client: Any, parent: Any, runs: Sequence[Any]) -> None:
     """Make the runs children of the parent; one that has the bare name of its run gets the
     parent's label too."""
-    title, name = run_names.unscored(parent.info.run_name), parent.data.tags[NAME]
-    label = title.removeprefix(name) if run_names.is_given(title, name) else ""
+    title, name = run_names.without_score(parent.info.run_name), parent.data.tags[NAME]
+    label = title.removeprefix(name) if run_names.is_generated(title, name) else ""
     for run in runs:
         tags = run.data.tags
         if tags.get(PARENT) != parent.info.run_id:
             mlflow_store.log(client, run.info.run_id, tags={PARENT: parent.info.run_id})
-        if label and run_names.unscored(run.info.run_name) == tags.get(mlflow_store.RUN):
+        if label and run_names.without_score(run.info.run_name) == tags.get(mlflow_store.RUN):
             client.update_run(run.info.run_id, name=f"{run.info.run_name}{label}")
             group = {describe.SETTING: title}
             mlflow_store.log(client, run.info.run_id, tags=group)
@@ -334,11 +334,11 @@ def _rename(client: Any, parent: Any, setting: Setting, parents: Sequence[Any], 
     A parent that has the name of an older one, since both were created at once, gets another."""
     own = _age(parent)
     older = [run for run in _active(parents) if _age(run) < own]
-    title = run_names.unscored(parent.info.run_name)
+    title = run_names.without_score(parent.info.run_name)
     if title in _titles(older):
         title = _title(setting, older)
-    if run_names.is_given(title, setting.name):
-        mlflow_store.set_name(client, parent, run_names.scored(title, score))
+    if run_names.is_generated(title, setting.name):
+        mlflow_store.set_name(client, parent, run_names.with_score(title, score))
 
 
 def _title(setting: Setting, older: Sequence[Any]) -> str:
@@ -356,4 +356,4 @@ def _title(setting: Setting, older: Sequence[Any]) -> str:
 
 def _titles(parents: Sequence[Any]) -> dict[str, Any]:
     """The parents by their names without scores."""
-    return {run_names.unscored(run.info.run_name): run for run in parents}
+    return {run_names.without_score(run.info.run_name): run for run in parents}

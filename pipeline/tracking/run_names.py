@@ -25,24 +25,24 @@ _LABEL = re.compile(r"(?: \S+=.*| [0-9a-f]{8})?", re.DOTALL)
 _SCORE = re.compile(rf"-?(?:\d[\d.]*|inf|nan){_JOINT}")
 
 
-def scored(name: str, score: str) -> str:
+def with_score(name: str, score: str) -> str:
     """Put a score before a name in place of the one that it has; none for the score "".
 
     MLflow's default table has no column for a score, and shows the first twenty characters of a
     name."""
-    return f"{score}{_JOINT}{unscored(name)}" if score else unscored(name)
+    return f"{score}{_JOINT}{without_score(name)}" if score else without_score(name)
 
 
-def unscored(name: str) -> str:
+def without_score(name: str) -> str:
     """The name without the score before it."""
     score = _SCORE.match(name)
     return name[score.end() :] if score else name
 
 
-def is_given(name: str, base: str) -> bool:
-    """Return whether `name` is the run or setting `base` as seqline names it, with or without a
-    score and a label, and not a name that somebody chose on MLflow's pages."""
-    title = unscored(name)
+def is_generated(name: str, base: str) -> bool:
+    """Return whether seqline gave this name to the run or setting `base`, with or without a score
+    and a label. Else somebody chose it on MLflow's pages."""
+    title = without_score(name)
     return title.startswith(base) and _LABEL.fullmatch(title[len(base) :]) is not None
 
 

@@ -55,8 +55,8 @@ class SpoolInfo:
         return str(self.header.get("process", ""))
 
     @property
-    def store(self) -> str:
-        """`store()` of the training."""
+    def store_id(self) -> str:
+        """`store_id()` of the training."""
         return str(self.header.get("store", ""))
 
     @property
@@ -187,10 +187,9 @@ def has_recent(root: Path, seconds: float) -> bool:
     return any(spool is not None and spool.began > since and not spool.over for spool in spools)
 
 
-def store() -> str:
-    """What tells the MLflow store of this process from others; "" for the project's own.
-
-    No address: it may contain a password."""
+def store_id() -> str:
+    """Return a hash of the address of the MLflow store and of the name of its experiment, as this
+    process has them; "" for the project's own store. The address itself may contain a password."""
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
     values = [os.environ.get(name, "") for name in names]
     return f"-{hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]}" if any(values) else ""

@@ -89,7 +89,7 @@ def children(client: MlflowClient, parent: Any) -> dict[str, Any]:
     """The child runs that MLflow's pages show below the parent, by name without score."""
     condition = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     runs = client.search_runs([parent.info.experiment_id], condition)
-    return {run_names.unscored(run.info.run_name): run for run in runs}
+    return {run_names.without_score(run.info.run_name): run for run in runs}
 
 
 def duration(run: Any) -> int:
@@ -242,7 +242,7 @@ def test_changed_hyperparameters_are_another_parent_that_shows_the_change(projec
     for run in ("lstm-1", "lstm-2"):
         set_digest(project, run, digest_of(f"{run} with 512"))
     tracking.sync(project)
-    by_name = {run_names.unscored(parent.info.run_name): parent for parent in parents(client)}
+    by_name = {run_names.without_score(parent.info.run_name): parent for parent in parents(client)}
     assert set(by_name) == {"lstm", "lstm hidden=512"}
     assert by_name["lstm hidden=512"].data.metrics["seeds"] == 2.0
     names = {"lstm-1 hidden=512", "lstm-2 hidden=512"}
@@ -262,9 +262,9 @@ def test_many_changes_are_counted(project: Path) -> None:
     other = next(
         parent
         for parent in parents(mlflow_store.connect(project))
-        if run_names.unscored(parent.info.run_name) != "lstm"
+        if run_names.without_score(parent.info.run_name) != "lstm"
     )
-    assert run_names.unscored(other.info.run_name) == (
+    assert run_names.without_score(other.info.run_name) == (
         "lstm a_long_key_0=0 a_long_key_1=1 a_long_key_2=2 a_long_key_3=3 +5"
     )
 
@@ -439,7 +439,7 @@ def test_a_parent_is_no_training_to_anything_that_searches_runs(project: Path) -
     assert setting is not None
     assert mlflow_store.find_run(client, "language_model", setting.key) is None
     for run in all_runs(client):
-        name = run_names.unscored(run.info.run_name)
+        name = run_names.without_score(run.info.run_name)
         key = (name, digest_of(name))
         assert mlflow_store.find_run(client, "language_model", key).info.run_id == run.info.run_id
     # Filters and groups of the page by these tags show trained runs alone.

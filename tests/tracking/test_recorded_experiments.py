@@ -168,7 +168,7 @@ def test_experiments_in_deleted_copies_are_recorded_with_names_scores_and_times(
     message = tracking.sync(repository)
     assert "experiment wide: recorded lstm-1, lstm-2" in message
     client = mlflow_store.connect(repository)
-    by_name = {run_names.unscored(run.info.run_name): run for run in all_runs(client)}
+    by_name = {run_names.without_score(run.info.run_name): run for run in all_runs(client)}
     assert set(by_name) == {
         f"lstm-{seed}{label}" for seed in (1, 2) for label in ("", " hidden=16", " hidden=32")
     }
@@ -185,7 +185,9 @@ def test_experiments_in_deleted_copies_are_recorded_with_names_scores_and_times(
 
     titles = [run.info.run_name for run in parents(client)]
     assert any(title.startswith("69.50 · ") for title in titles), titles
-    settings = {run_names.unscored(run.info.run_name): run.data.metrics for run in parents(client)}
+    settings = {
+        run_names.without_score(run.info.run_name): run.data.metrics for run in parents(client)
+    }
     assert settings.keys() == {"lstm", "lstm hidden=16", "lstm hidden=32"}
     assert settings["lstm hidden=32"]["score"] == 69.5
     assert settings["lstm hidden=32"]["seeds"] == 2.0

@@ -88,12 +88,12 @@ def test_without_a_committed_setting_there_is_no_label() -> None:
 @pytest.mark.parametrize("score", ["", "95.38", "0.942", "-1.00", "inf", "nan"])
 @pytest.mark.parametrize("name", ["lstm-1", "lstm-1 joint= · ", "3-gram joint= · ", "a b=2"])
 def test_a_score_before_a_name_is_replaced_and_taken_off(name: str, score: str) -> None:
-    shown = run_names.scored(name, score)
+    shown = run_names.with_score(name, score)
     assert shown.startswith(score)
     assert shown.endswith(name)
-    assert run_names.unscored(shown) == name
-    assert run_names.scored(shown, "4.00") == f"4.00 · {name}"
-    assert run_names.scored(shown, "") == name
+    assert run_names.without_score(shown) == name
+    assert run_names.with_score(shown, "4.00") == f"4.00 · {name}"
+    assert run_names.with_score(shown, "") == name
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_score_before_a_name_is_replaced_and_taken_off(name: str, score: str) 
     ],
 )
 def test_names_that_seqline_gave_are_known_from_others(name: str, given: bool) -> None:
-    assert run_names.is_given(name, "lstm") == given
+    assert run_names.is_generated(name, "lstm") == given
 
 
 def test_two_values_of_a_grid_have_two_names() -> None:

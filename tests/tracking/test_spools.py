@@ -351,14 +351,20 @@ def test_a_follower_ends_once_another_has_sent_its_training(
         assert not follower.wait_to_send(lines, path, first), "nothing is left to send"
 
 
+def path_after_a_kill(root: Path) -> Path:
+    """The spool's path; its header now names a process that does not exist."""
+    path = spools.path_of(root, KEY)
+    path.write_text(path.read_text().replace('"process": "', '"process": "1'))
+    return path
+
+
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_training_that_is_resumed_meanwhile_keeps_its_spool(
     resumed: bool, project: Path, clock: Clock
 ) -> None:
     """A spool is listed as one of an ended training, and sent seconds later."""
     train(project, clock, 3, end="kill")
-    path = spools.path_of(project, KEY)
-    path.write_text(path.read_text().replace('"process": "', '"process": "1'))  # it is gone
+    path = path_after_a_kill(project)
     [listed] = spools.pending(project)
     if resumed:
         with live_log.live(run="lstm", digest=KEY[1], work=project, root=project, params=BLOCK):
@@ -394,9 +400,7 @@ def test_a_resumed_training_is_sent_again_by_the_same_follower(
     project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(project, clock, 3, end="kill")
-    path = spools.path_of(project, KEY)
-    gone = path.read_text().replace('"process": "', '"process": "1')
-    path.write_text(gone)
+    path = path_after_a_kill(project)
     monkeypatch.setenv("SEQLINE_FOLLOWER_DELAY", "15")
 
     def pause(self: follower.Watch, seconds: float) -> None:
