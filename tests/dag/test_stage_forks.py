@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import flows
 import psutil
 import pytest
+from waiting import wait_for
 
 from pipeline.dag import stage_forks
 
@@ -234,17 +235,17 @@ def test_stages_draw_different_random_numbers(server: Server) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_to_the_group_ends_the_stage(number: int, server: Server) -> None:
     group = server.start("python -m stages.sleep")
-    flows.wait_for(lambda: "asleep" in server.log.read_text(), "the stage's start")
+    wait_for(lambda: "asleep" in server.log.read_text(), "the stage's start")
     [stage] = [process for process in psutil.Process(server.pid).children() if process.is_running()]
     assert os.getpgid(stage.pid) == group
     os.killpg(group, number)
-    flows.wait_for(lambda: not stage.is_running(), "its end")
+    wait_for(lambda: not stage.is_running(), "its end")
     reset(server)
 
 
 def test_ctrl_c_reaches_the_stage(server: Server) -> None:
     group = server.start("python -m stages.sleep")
-    flows.wait_for(lambda: "asleep" in server.log.read_text(), "the stage's start")
+    wait_for(lambda: "asleep" in server.log.read_text(), "the stage's start")
     os.killpg(group, signal.SIGINT)
     ended = server.wait()
     assert ended.status == -signal.SIGINT
@@ -303,13 +304,13 @@ def test_a_dead_server_is_replaced_by_new_pythons(server: Server, tmp_path: Path
         (root / f"stages/{name}.py").write_text((server.root / f"stages/{name}.py").read_text())
     dying = Server(root)
     group = dying.start("python -m stages.sleep")
-    flows.wait_for(lambda: "asleep" in dying.log.read_text(), "the stage's start")
+    wait_for(lambda: "asleep" in dying.log.read_text(), "the stage's start")
     os.kill(dying.pid, signal.SIGKILL)
     assert dying.wait().status == -signal.SIGKILL
     os.killpg(group, signal.SIGKILL)
     assert dying.run("python -m stages.status 0") == Ended(None, "")
     dying.close()
-    flows.wait_for(lambda: flows.inhabitants(root) == [], "the end of all")
+    wait_for(lambda: flows.inhabitants(root) == [], "the end of all")
 
 
 @pytest.mark.long
@@ -319,7 +320,7 @@ def test_server_ends_with_those_who_can_send_requests(tmp_path: Path) -> None:
     started = Server(tmp_path)
     started._process.kill()
     started._process.wait()
-    flows.wait_for(lambda: flows.inhabitants(tmp_path) == [], "the server's end")
+    wait_for(lambda: flows.inhabitants(tmp_path) == [], "the server's end")
 
 
 def test_server_is_for_projects_with_stages_of_this_kind(tmp_path: Path) -> None:

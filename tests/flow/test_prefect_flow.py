@@ -17,6 +17,7 @@ from pathlib import Path
 import flows
 import psutil
 import pytest
+from waiting import HANG_SECONDS, wait_for
 
 from benchmarks import made_dag
 from pipeline.core import params
@@ -291,14 +292,12 @@ def test_after_any_kill_the_next_run_completes_without_orphans(
     killed = []
     for whom in ("flow", "dvc", "command"):
         with flows.started(fresh_project, env, "run", "--jobs", "3") as process:
-            work = flows.wait_for(
-                lambda: flows.at_work(fresh_project, "data/model_p"), "the training"
-            )[0]
+            work = wait_for(lambda: flows.at_work(fresh_project, "data/model_p"), "the training")[0]
             pid = {"flow": process.pid, "dvc": os.getpgid(work.pid), "command": work.pid}[whom]
             os.kill(pid, signal.SIGKILL)
-            said, _ = process.communicate(timeout=flows.PATIENCE)
+            said, _ = process.communicate(timeout=HANG_SECONDS)
         killed.append(pid)
-        flows.wait_for(lambda: not flows.inhabitants(fresh_project), "all to be gone")
+        wait_for(lambda: not flows.inhabitants(fresh_project), "all to be gone")
         assert process.returncode == (-signal.SIGKILL if whom == "flow" else 1), said
     sleeping(fresh_project, "model_p", 0.1)
     done = flows.seqline(fresh_project, env, "run", "--jobs", "3")
@@ -314,7 +313,7 @@ def test_next_start_ends_orphans_of_flow_and_fork_server(
 ) -> None:
     sleeping(fresh_project, "", 600)
     with flows.started(fresh_project, env, "run") as process:
-        work = flows.wait_for(lambda: flows.at_work(fresh_project), "a stage at work")
+        work = wait_for(lambda: flows.at_work(fresh_project), "a stage at work")
         dvc = [psutil.Process(os.getpgid(one.pid)) for one in work]
         os.kill(dvc[0].ppid(), signal.SIGSTOP)
         os.kill(process.pid, signal.SIGKILL)
@@ -335,9 +334,9 @@ def test_an_interrupted_run_ends_all_it_started_and_is_cancelled(
 ) -> None:
     sleeping(fresh_project, "", 600)
     with flows.started(fresh_project, env, "run", "tokenize", "download@a") as process:
-        flows.wait_for(lambda: flows.at_work(fresh_project), "a stage at work")
+        wait_for(lambda: flows.at_work(fresh_project), "a stage at work")
         running = {"name": {"like_": "download@a"}, "state": {"type": {"any_": ["RUNNING"]}}}
-        [flow] = flows.wait_for(
+        [flow] = wait_for(
             lambda: flows.ask(server, "flow_runs/filter", flow_runs=running), "the flow run"
         )
         if how == "prefect":
@@ -345,7 +344,7 @@ def test_an_interrupted_run_ends_all_it_started_and_is_cancelled(
             flows.ask(server, f"flow_runs/{flow['id']}/set_state", state=state, force=True)
         else:
             process.send_signal(signal.SIGINT if how == "ctrl-c" else signal.SIGTERM)
-        said, _ = process.communicate(timeout=flows.PATIENCE)
+        said, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == (143 if how == "sigterm" else 130), said
     assert "cancelled" in said
     assert "Traceback" not in said
@@ -361,10 +360,10 @@ def test_without_a_server_one_is_started_for_the_run_and_its_death_does_not_matt
     # not 3, each of which waits longer
     env = flows.surroundings(home, None) | {"PREFECT_CLIENT_MAX_RETRIES": "1"}
     with flows.started(fresh_project, env, "run", "--jobs", "3") as process:
-        flows.wait_for(lambda: flows.at_work(fresh_project), "a stage at work")
+        wait_for(lambda: flows.at_work(fresh_project), "a stage at work")
         [child] = flows.temporary_servers(process.pid)
         child.kill()
-        said, _ = process.communicate(timeout=flows.PATIENCE)
+        said, _ = process.communicate(timeout=HANG_SECONDS)
     assert said.startswith("starting a Prefect server for this run"), said
     assert process.returncode == 0, said
     assert "Prefect's server was lost" in said
@@ -386,12 +385,12 @@ def test_the_death_of_a_standing_server_ends_no_run_and_hinders_no_interrupt(
         begun = []
         for root in (cut, fresh_project):  # the one that waits for ever first
             begun.append(held.enter_context(flows.started(root, lost, "run", "--jobs", "3")))
-            flows.wait_for(lambda root=root: flows.at_work(root, "data/model_"), "a training")
+            wait_for(lambda root=root: flows.at_work(root, "data/model_"), "a training")
         cancelled, ends = begun
         flows.kill_server(lost["PREFECT_API_URL"])
         cancelled.send_signal(signal.SIGINT)
         said = {
-            process: process.communicate(timeout=flows.PATIENCE)[0] for process in (cancelled, ends)
+            process: process.communicate(timeout=HANG_SECONDS)[0] for process in (cancelled, ends)
         }
     assert (ends.returncode, cancelled.returncode) == (0, 130), said
     assert "cancelled" in said[cancelled]
@@ -409,11 +408,9 @@ def test_the_death_of_a_standing_server_ends_no_run_and_hinders_no_interrupt(
 
 def test_a_server_of_one_run_ends_with_a_killed_flow(fresh_project: Path, home: Path) -> None:
     with flows.started(fresh_project, flows.surroundings(home, None), "run") as process:
-        [server] = flows.wait_for(lambda: flows.temporary_servers(process.pid), "it")
+        [server] = wait_for(lambda: flows.temporary_servers(process.pid), "it")
         process.kill()
-    flows.wait_for(
-        lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, "its end"
-    )
+    wait_for(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, "its end")
 
 
 def alone_with(

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import retrain_project as small
 from retrain_project import NAME, retrain
+from waiting import HANG_SECONDS, wait_for
 
 from pipeline.dag.project_lock import flow_lock
 from pipeline.flow import events, journal, served_schedule
@@ -215,7 +216,7 @@ def test_next_retraining_recovers_from_kill_during_evaluation(
         return []
 
     with flows.started(root, env, "retrain") as process:
-        left = flows.wait_for(asked, "a contender that is asked")
+        left = wait_for(asked, "a contender that is asked")
         process.kill()
         process.wait()
         assert any(one.is_running() for one in left)
@@ -279,12 +280,12 @@ def test_second_manual_retraining_is_refused_while_one_runs(
 
 def ended(process: "subprocess.Popen[str]", root: Path) -> str:
     """End it as Ctrl-C does, between two runs; what it said."""
-    flows.wait_for(
+    wait_for(
         lambda: not psutil.pid_exists(journal.read(root)[-1].pid),
         "the end of the last run's process",
     )
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=flows.PATIENCE)
+    said, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, said
     return said
 
@@ -294,10 +295,10 @@ def test_data_change_starts_a_run_and_restart_merges_missed_runs(
 ) -> None:
     words = ["schedule", "--on-data-change", "--every", "0.5"]
     with flows.started(root, env, *words) as process:
-        flows.wait_for(lambda: (root / ".seqline/flow/schedule.json").exists(), "the schedule")
+        wait_for(lambda: (root / ".seqline/flow/schedule.json").exists(), "the schedule")
         assert runs(server, root) == []
         (root / "drop" / "unused.txt").write_text("no reader reads it\n")
-        [run] = flows.wait_for(
+        [run] = wait_for(
             lambda: [run for run in runs(server, root) if run["state_type"] == "COMPLETED"], "a run"
         )
         assert (run["name"], run["created_by"]["type"]) == ("reviews changed", "AUTOMATION")
@@ -311,7 +312,7 @@ def test_data_change_starts_a_run_and_restart_merges_missed_runs(
             server, f"deployments/{deployment(server, root)['id']}/create_flow_run", state=state
         )
     with flows.started(root, env, *words) as process:
-        flows.wait_for(
+        wait_for(
             lambda: all(
                 run["state_type"] in ("COMPLETED", "CANCELLED") for run in runs(server, root)
             ),
@@ -341,7 +342,7 @@ def test_a_cron_schedule_fires_twice_and_its_end_leaves_nothing_behind(
             if run["auto_scheduled"] and run["state_type"] == "COMPLETED"
         ]
 
-    two = flows.wait_for(
+    two = wait_for(
         lambda: found if len(found := fired()) > 1 else None, "two runs by the cron line"
     )[:2]
     due = [datetime.fromisoformat(run["expected_start_time"]) for run in two]

@@ -24,6 +24,7 @@ import retrain_project as small
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
+from waiting import HANG_SECONDS
 
 from pipeline.core.errors import UserError
 from pipeline.dag import refresh
@@ -173,7 +174,7 @@ except asyncio.CancelledError:
     ) as process:
         os.close(theirs)
         os.close(ours)
-        _, said = process.communicate(timeout=flows.PATIENCE)
+        _, said = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, said) == (0, b"")
     assert (tmp_path / "rounds").exists()
 

@@ -20,6 +20,7 @@ import psutil
 import pytest
 import retrain_project as small
 import yaml
+from waiting import wait_for
 
 from pipeline.core import state_dir
 from pipeline.core.errors import UserError
@@ -588,7 +589,7 @@ def stuck(root: Path, program: str) -> tuple["subprocess.Popen[bytes]", int]:
         [sys.executable, "-c", text], cwd=root, env=env, stderr=subprocess.DEVNULL
     )
     began = root / "began"
-    flows.wait_for(lambda: began.exists() and began.read_text().endswith(" "), "the stage")
+    wait_for(lambda: began.exists() and began.read_text().endswith(" "), "the stage")
     return process, int(began.read_text())
 
 
@@ -657,7 +658,7 @@ def test_next_flow_ends_processes_of_a_killed_one(downloads: Path, program: str)
     process.wait()
     assert not gone(pid)
     with flow_lock(downloads, wait=False):
-        flows.wait_for(lambda: flows.inhabitants(downloads) == [], "the end of what was left")
+        wait_for(lambda: flows.inhabitants(downloads) == [], "the end of what was left")
     assert gone(pid)
 
 

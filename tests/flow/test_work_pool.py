@@ -15,6 +15,7 @@ import psutil
 import pytest
 import retrain_project as small
 import yaml
+from waiting import HANG_SECONDS, wait_for
 
 from benchmarks import made_dag
 
@@ -104,7 +105,7 @@ def cloning(text: str, repository: Path) -> str:
 def prefect(root: Path, env: dict[str, str], *words: str) -> None:
     command = [sys.executable, "-m", "prefect", *words]
     done = subprocess.run(
-        command, cwd=root, env=env, capture_output=True, text=True, timeout=flows.PATIENCE
+        command, cwd=root, env=env, capture_output=True, text=True, timeout=HANG_SECONDS
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -137,7 +138,7 @@ def worker(place: Path, env: dict[str, str]) -> Iterator["subprocess.Popen[bytes
             process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(flows.PATIENCE)
+                process.wait(HANG_SECONDS)
             process.kill()
 
 
@@ -170,19 +171,17 @@ def test_two_workers_run_in_turn_and_the_second_trains_nothing(
         [deployment] = flows.ask(url, "deployments/filter")
         with worker(tmp_path / "one", env) as one:
             first = flows.ask(url, f"deployments/{deployment['id']}/create_flow_run")["id"]
-            flows.wait_for(gate.with_suffix(".begun").exists, "the training in the first clone")
+            wait_for(gate.with_suffix(".begun").exists, "the training in the first clone")
             with worker(tmp_path / "two", env):
                 second = flows.ask(url, f"deployments/{deployment['id']}/create_flow_run")["id"]
-                flows.wait_for(
+                wait_for(
                     lambda: AWAITING in states(url, second),
                     "the second run to be turned away for now",
                 )
                 one.send_signal(signal.SIGSTOP)  # its run goes on; the next one is the other's
                 gate.touch()
                 for run in (first, second):
-                    flows.wait_for(
-                        lambda run=run: ENDS & states(url, run).keys(), "the end of a run"
-                    )
+                    wait_for(lambda run=run: ENDS & states(url, run).keys(), "the end of a run")
         before, after = states(url, first), states(url, second)
     assert "2 stages in" in before["Completed"]["message"]
     assert "2 run\ndvc push: 2 files pushed\ngit commit: " in before["Completed"]["message"]
@@ -194,7 +193,7 @@ def test_two_workers_run_in_turn_and_the_second_trains_nothing(
     assert [event for event, _ in ended] == ["kept", "nothing"]
     assert [Path(place).relative_to(tmp_path).parts[0] for _, place in ended] == ["one", "two"]
     assert gate.with_suffix(".begun").read_text() == ended[0][1], "trained once"
-    flows.wait_for(lambda: not below(tmp_path / "one") + below(tmp_path / "two"), "all to be gone")
+    wait_for(lambda: not below(tmp_path / "one") + below(tmp_path / "two"), "all to be gone")
     subprocess.run(["dvc", "repro", "--quiet"], cwd=origin, env=env, check=True)
     assert (
         small.git(tmp_path / "origin.git", "show", "main:dvc.lock")

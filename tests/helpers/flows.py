@@ -12,20 +12,19 @@ import subprocess
 import sys
 import tempfile
 import termios
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
+from waiting import HANG_SECONDS, wait_for
 
 from benchmarks import prefect_server
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-c", "from pipeline.cli import main; main()"]
-PATIENCE = 600.0  # seconds, after which a test waits in vain; no measure of anything
 CONTROL = r"\x1b\[[0-9;?]*[a-zA-Z]"  # what a terminal obeys rather than shows
 _ROWS, _COLUMNS = 50, 200
 
@@ -121,7 +120,7 @@ def _answer(request: urllib.request.Request) -> bytes:
 
     def answered() -> tuple[bytes] | None:
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(request, timeout=HANG_SECONDS) as answer:
                 return (answer.read(),)
         except urllib.error.HTTPError as error:
             if error.code != http.HTTPStatus.SERVICE_UNAVAILABLE:
@@ -132,19 +131,15 @@ def _answer(request: urllib.request.Request) -> bytes:
     return bytes(body)
 
 
-def wait_for(seen: Callable[[], Any], what: str) -> Any:
-    """What `seen` returns, once it is true."""
-    until = time.monotonic() + PATIENCE
-    while not (found := seen()):
-        assert time.monotonic() < until, f"waited in vain for {what}"
-        time.sleep(0.05)
-    return found
-
-
 def seqline(root: Path, env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     """The command, from start to end."""
     return subprocess.run(
-        [*COMMAND, *words], cwd=root, env=env, capture_output=True, text=True, timeout=2 * PATIENCE
+        [*COMMAND, *words],
+        cwd=root,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=2 * HANG_SECONDS,
     )
 
 

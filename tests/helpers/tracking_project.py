@@ -7,8 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from mlflow import MlflowClient
+from waiting import HANG_SECONDS
 
 from pipeline.core import tables
 from pipeline.serving import mlflow_ui, server_process
@@ -32,7 +32,6 @@ BUSY_MACHINE = {
     "SEQLINE_FOLLOWER_SECONDS": "600",
     "SEQLINE_FOLLOWER_DELAY": "0",
 }
-HANG_SECONDS = 600.0  # a test that waits so long has hung
 TRAINING = """
 import sys, time
 from pathlib import Path
@@ -200,15 +199,6 @@ def finish(training: Any) -> float:
     said, _ = training.communicate(timeout=HANG_SECONDS)
     assert training.returncode == 0
     return float(said.split()[-1])
-
-
-def eventually(question: Callable[[], Any]) -> Any:
-    """The first answer that is true."""
-    until = time.monotonic() + HANG_SECONDS
-    while not (answer := question()) and time.monotonic() < until:
-        time.sleep(0.2)
-    assert answer
-    return answer
 
 
 def curve(

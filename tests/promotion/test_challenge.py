@@ -7,7 +7,6 @@ import re
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 import stage_runs
 import yaml
 from safetensors.numpy import load_file, save_file
+from waiting import wait_for
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
@@ -226,8 +226,7 @@ def test_an_interruption_leaves_no_process_and_starts_no_other(tmp_path: Path) -
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    while not (told.exists() and told.read_text().endswith(" ")):
-        time.sleep(0.02)
+    wait_for(lambda: told.exists() and told.read_text().endswith(" "), "the program")
     commands.end()
     thread.join()
     [pid] = told.read_text().split()

@@ -17,7 +17,8 @@ from chromium import chromium, needs_chromium
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from tracking_project import HANG_SECONDS, digest_of, eventually, write_project
+from tracking_project import digest_of, write_project
+from waiting import HANG_SECONDS, wait_for
 
 from pipeline import tracking
 from pipeline.core.errors import UserError
@@ -72,7 +73,7 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
         yield driver
 
 
-def wait_for(browser: webdriver.Chrome, *texts: str, seconds: float = 60.0) -> None:
+def wait_for_texts(browser: webdriver.Chrome, *texts: str, seconds: float = 60.0) -> None:
     """Until the page shows all of the texts."""
 
     def shows(driver: webdriver.Chrome) -> bool:
@@ -100,7 +101,7 @@ def test_mlflow_pages_show_all_results_of_a_moved_project(
 
     def look(address: str, *texts: str) -> None:
         browser.get(address)
-        wait_for(browser, *texts)
+        wait_for_texts(browser, *texts)
         browser.save_screenshot(str(tmp_path / f"{len(list(tmp_path.glob('*.png')))}.png"))
 
     look(pages[1], "seqline/language_model")
@@ -126,7 +127,7 @@ def test_mlflow_pages_show_all_results_of_a_moved_project(
     )
     # the tree of artifacts comes last on the page
     for name in ("figures", "lstm", "attention_1.png"):
-        wait_for(browser, name)
+        wait_for_texts(browser, name)
         browser.find_elements(By.XPATH, f"//*[text()='{name}']")[-1].click()
     WebDriverWait(browser, HANG_SECONDS).until(
         lambda driver: driver.execute_script(f"return {DRAWN}")
@@ -150,7 +151,7 @@ def test_the_pages_end_with_ctrl_c_and_leave_no_process_behind(
     assert process.wait(HANG_SECONDS) == 0
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"{address}/health", timeout=HANG_SECONDS)
-    eventually(
+    wait_for(
         lambda: (
             not [
                 command

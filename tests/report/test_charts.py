@@ -18,6 +18,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PLOTS = ROOT / ".dvc/plots"
@@ -172,7 +173,7 @@ def test_charts_of_two_revisions_are_drawn_without_a_network(
     assert done.stderr == ""
     browser.get(done.stdout.strip())
     number = len(list((root / "reports/charts").rglob("*.csv")))
-    WebDriverWait(browser, flows.PATIENCE).until(
+    WebDriverWait(browser, HANG_SECONDS).until(
         lambda driver: len(driver.find_elements(By.CSS_SELECTOR, ".marks")) == number
     )
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

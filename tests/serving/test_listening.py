@@ -12,6 +12,7 @@ import retrain_project as small
 from listeners import Listeners, recording_proxy
 from retrain_project import retrainable
 from tracking_project import unused_port
+from waiting import HANG_SECONDS, wait_for
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -42,7 +43,7 @@ def watched(root: Path, env: dict[str, str], *words: str) -> Listeners:
     """Run the command from start to end; what it and all that it started listened on."""
     with flows.started(root, env, *words) as process:
         with Listeners(process.pid) as listeners:
-            output, _ = process.communicate(timeout=4 * flows.PATIENCE)
+            output, _ = process.communicate(timeout=4 * HANG_SECONDS)
         assert process.returncode == 0, output
     return listeners
 
@@ -76,7 +77,7 @@ def test_plain_dvc_listens_nowhere(root: Path, proxied: tuple[dict[str, str], li
         ) as process,
         Listeners(process.pid) as listeners,
     ):
-        assert process.wait(4 * flows.PATIENCE) == 0
+        assert process.wait(4 * HANG_SECONDS) == 0
     assert listeners.found == set()
     assert requests == []
 
@@ -101,12 +102,12 @@ def test_a_run_and_a_schedule_with_a_standing_server_listen_on_loopback(
                 flows.started(root, env, "schedule", "--interval", "1s") as process,
                 Listeners(process.pid) as scheduled,
             ):
-                flows.wait_for(
+                wait_for(
                     lambda: (root / ".seqline/flow/history.jsonl").read_text().count("retrain") > 1,
                     "a run",
                 )
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(flows.PATIENCE) == 0
+                assert process.wait(HANG_SECONDS) == 0
         assert {listener.port for listener in of_server.found} == {
             int(url.split(":")[2].split("/")[0])
         }
@@ -132,9 +133,9 @@ def test_a_server_of_mlflow_s_listens_on_loopback(
             line = process.stdout.readline()
             assert line, "it ended"
         listeners.wait_for(
-            lambda listeners: any(listener.port == port for listener in listeners), flows.PATIENCE
+            lambda listeners: any(listener.port == port for listener in listeners), HANG_SECONDS
         )
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=flows.PATIENCE)
+        process.communicate(timeout=HANG_SECONDS)
     assert listeners.beyond_loopback == []
     assert requests == []

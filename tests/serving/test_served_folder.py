@@ -14,6 +14,7 @@ import flows
 import pytest
 import retrain_project as small
 from retrain_project import retrainable
+from waiting import wait_for
 
 from pipeline.core.errors import UserError
 from pipeline.flow import events, journal, project_folder, retrain
@@ -96,9 +97,9 @@ def test_a_request_cannot_name_the_folder_of_a_served_retraining(
         assert process.stdout
         warning = process.stdout.readline()
         assert f"got {url}, which needs no login and answers any web page" in warning
-        flows.wait_for(lambda: (root / ".seqline/flow/schedule.json").exists(), "the schedule")
+        wait_for(lambda: (root / ".seqline/flow/schedule.json").exists(), "the schedule")
         named = {"name": {"any_": [events.deployment_name(root)]}}
-        [deployment] = flows.wait_for(
+        [deployment] = wait_for(
             lambda: flows.ask(url, "deployments/filter", deployments=named), "its deployment"
         )
         ask = f"deployments/{deployment['id']}/create_flow_run"
@@ -107,11 +108,11 @@ def test_a_request_cannot_name_the_folder_of_a_served_retraining(
             patient(url, ask, parameters=parameters, enforce_parameter_schema=enforced)
         patient(url, ask, parameters={"jobs": -1, "because": "many"})
         mine = patient(url, ask, parameters={"because": "a request\x1b[31m"})["id"]
-        flows.wait_for(
+        wait_for(
             lambda: flows.get(url, f"flow_runs/{mine}")["state_type"] == "COMPLETED",
             "the honest run",
         )
-        flows.wait_for(
+        wait_for(
             lambda: all(
                 run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") for run in due(url)
             ),
@@ -133,7 +134,7 @@ def patient(url: str, path: str, **body: Any) -> Any:
         except urllib.error.HTTPError as error:
             return None if error.code == 503 else [{}]
 
-    return flows.wait_for(response, "the server to take a request")[0]
+    return wait_for(response, "the server to take a request")[0]
 
 
 def due(url: str) -> list[dict[str, Any]]:

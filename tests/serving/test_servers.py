@@ -14,14 +14,13 @@ import psutil
 import pytest
 from long_cases import mostly_long
 from tracking_project import (
-    HANG_SECONDS,
     TOP,
     all_runs,
     empty_store,
-    eventually,
     project,
     unused_port,
 )
+from waiting import HANG_SECONDS, wait_for
 
 from pipeline import tracking
 from pipeline.serving import mlflow_ui, server_process
@@ -71,10 +70,10 @@ def test_a_server_and_its_workers_end_with_who_started_it(sign: signal.Signals) 
     )
     assert starter.stdout is not None
     leader = int(starter.stdout.readline())
-    eventually(lambda: len(group(leader)) == 4)  # what ties it, the server, two workers
+    wait_for(lambda: len(group(leader)) == 4)  # what ties it, the server, two workers
     starter.send_signal(sign)
     starter.wait(HANG_SECONDS)
-    eventually(lambda: not group(leader))
+    wait_for(lambda: not group(leader))
 
 
 @pytest.mark.long
@@ -84,10 +83,10 @@ def test_a_server_that_ignores_sigterm_ends_with_who_started_it() -> None:
     )
     assert starter.stdout is not None
     leader = int(starter.stdout.readline())
-    eventually(lambda: len(group(leader)) == 2)
+    wait_for(lambda: len(group(leader)) == 2)
     starter.kill()
     starter.wait(HANG_SECONDS)
-    eventually(lambda: not group(leader))
+    wait_for(lambda: not group(leader))
 
 
 @pytest.mark.parametrize("words", [WORKERS, "pass", "import sys; sys.exit(3)"])
@@ -108,7 +107,7 @@ def pages(root: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
         [sys.executable, "-c", UI, str(root), str(port)], cwd=TOP, stdout=subprocess.DEVNULL
     )
     try:
-        eventually(lambda: process.poll() is not None or request(port, "GET", "/health")[0] == 200)
+        wait_for(lambda: process.poll() is not None or request(port, "GET", "/health")[0] == 200)
         assert process.poll() is None
         yield process, port
     finally:

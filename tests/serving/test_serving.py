@@ -24,7 +24,8 @@ import pytest
 import trained_project
 import yaml
 from mlflow.exceptions import MlflowException
-from tracking_project import HANG_SECONDS, Server
+from tracking_project import Server
+from waiting import HANG_SECONDS
 
 from pipeline import tracking
 from pipeline.core import tables

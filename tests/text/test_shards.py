@@ -2,13 +2,12 @@
 line when workers fail."""
 
 import hashlib
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import pytest
 import stage_runs
 import yaml
 from shard_functions import die_on_seven, refuse_seven, square, whose
+from waiting import wait_for
 
 from pipeline.core import tables
 from pipeline.core.errors import UserError
@@ -49,12 +49,19 @@ class Cluster:
             "--scheduler-file",
             self.file,
         )
-        until(Path(self.file).exists, "the scheduler has not started")
-        self.address = yaml.safe_load(Path(self.file).read_text())["address"]
+        self.address = wait_for(self.published_address, "the scheduler has not started")
 
     @property
     def file(self) -> str:
         return str(self.folder / "scheduler.json")
+
+    def published_address(self) -> str | None:
+        """The scheduler's address; nothing before its file is whole, which Dask writes in place."""
+        assert self.started[0].poll() is None, Path(self.log.name).read_text()
+        try:
+            return str(json.loads(Path(self.file).read_text())["address"])
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
 
     def start(self, *arguments: str, code: Path = ROOT) -> subprocess.Popen[bytes]:
         """A `dask` command with the project at `code`."""
@@ -73,7 +80,7 @@ class Cluster:
         wanted = self.workers() + count
         options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
         found = [self.start("worker", self.address, *options, code=code) for _ in range(count)]
-        until(lambda: self.workers() == wanted, "a worker has not started")
+        wait_for(lambda: self.workers() == wanted, "a worker has not started")
         return found
 
     def workers(self) -> int:
@@ -87,13 +94,6 @@ class Cluster:
             process.kill()
             process.wait()
         self.log.close()
-
-
-def until(true: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + 600
-    while not true():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.05)
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def seen(over: Callable[[Iterable[int]], Iterator[int]]) -> set[int]:
     """The first two processes that compute something."""
     found: set[int] = set()
     results = over(range(2000))
-    until(lambda: found.add(next(results)) or len(found) == 2, "there is one worker only")
+    wait_for(lambda: found.add(next(results)) or len(found) == 2, "there is one worker only")
     return found
 
 
@@ -346,7 +346,7 @@ if __name__ == "__main__":
     assert len(workers) == 2
     killed.kill()
     killed.wait()
-    until(lambda: not any(alive(pid) for pid in workers), "a worker outlived its parent")
+    wait_for(lambda: not any(alive(pid) for pid in workers), "a worker outlived its parent")
 
 
 def alive(pid: int) -> bool:
@@ -356,9 +356,14 @@ def alive(pid: int) -> bool:
         return False
 
 
-def refused(here: Compute, function: Callable[[int], int] = square, count: int = 40) -> str:
+def refused(
+    here: Compute,
+    function: Callable[[int], int] = square,
+    count: int = 40,
+    at_each_result: Callable[[int], object] = lambda _: None,
+) -> str:
     with pytest.raises(UserError) as caught, shards.parallel_map(function, here) as over:
-        list(over(range(count)))
+        list(map(at_each_result, over(range(count))))
     line = str(caught.value)
     assert line.startswith("compute.cluster: got ")
     assert "\n" not in line
@@ -419,11 +424,10 @@ def test_a_cluster_that_cannot_do_the_work_is_refused_in_a_line(
         [strange] = own.worker(code=tmp_path / "other")
         assert "a worker with other code or other versions at tcp://127.0.0.1:" in refused(here)
         strange.kill()
-        until(lambda: own.workers() == 0, "the scheduler does not see that its worker is gone")
+        wait_for(lambda: own.workers() == 0, "the scheduler does not see that its worker is gone")
         own.worker()
         assert "got no worker" in refused(here, die_on_seven)
         own.worker(3)  # two die of it, which is once more than is allowed
         assert "got workers that died one after another" in refused(here, die_on_seven)
-        stopping = threading.Timer(0.5, own.started[0].kill)
-        stopping.start()
-        assert "got a scheduler or workers that went away at " in refused(here, whose, 10_000)
+        line = refused(here, whose, 10_000, at_each_result=lambda _: own.started[0].kill())
+        assert "got a scheduler or workers that went away at " in line

@@ -18,7 +18,6 @@ from tracking_project import (
     all_runs,
     digest_of,
     empty_store,
-    eventually,
     finish,
     followers,
     lock_stages,
@@ -28,6 +27,7 @@ from tracking_project import (
     start_training,
     write_outputs,
 )
+from waiting import wait_for
 
 from pipeline import tracking
 from pipeline.tracking import (
@@ -467,13 +467,13 @@ def test_live_runs_that_start_at_once_have_one_parent_that_ends_with_the_last(
     client = mlflow_store.connect(project)
     for training in trainings:
         finish(training)
-    eventually(lambda: [run.info.status for run in all_runs(client)] == ["FINISHED"] * 3)
+    wait_for(lambda: [run.info.status for run in all_runs(client)] == ["FINISHED"] * 3)
     [parent] = parents(client)
     seeds = children(client, parent)
     assert sorted(seeds) == list(names)
-    eventually(lambda: client.get_run(parent.info.run_id).info.status == "FINISHED")
+    wait_for(lambda: client.get_run(parent.info.run_id).info.status == "FINISHED")
     expected = sum(duration(run) for run in seeds.values())
-    eventually(lambda: duration(client.get_run(parent.info.run_id)) == expected)
+    wait_for(lambda: duration(client.get_run(parent.info.run_id)) == expected)
     assert client.get_run(parent.info.run_id).info.status == "FINISHED"
     assert parent.data.params["model.hidden"] == "8"
 
@@ -484,13 +484,13 @@ def test_a_live_run_is_a_child_while_it_is_trained(project: Path) -> None:
     training = start_training(project, 100_000, 0.05, run="lstm-1")
     client = mlflow_store.connect(project)
     try:
-        [parent] = eventually(lambda: parents(client))
-        eventually(lambda: "lstm-1" in children(client, parent))
+        [parent] = wait_for(lambda: parents(client))
+        wait_for(lambda: "lstm-1" in children(client, parent))
         assert client.get_run(parent.info.run_id).info.status == "RUNNING"
     finally:
         training.kill()
         training.wait()
-    eventually(lambda: client.get_run(parent.info.run_id).info.status == "KILLED")
+    wait_for(lambda: client.get_run(parent.info.run_id).info.status == "KILLED")
 
 
 @pytest.mark.long
@@ -502,18 +502,18 @@ def test_curves_do_not_wait_for_another_process_that_holds_the_parent(project: P
     with run_lock.sole(project, setting.key, lambda: True, "follower"):
         training = start_training(project, 100_000, 0.05, run="lstm-1")
         try:
-            eventually(lambda: any("train/loss" in run.data.metrics for run in all_runs(client)))
+            wait_for(lambda: any("train/loss" in run.data.metrics for run in all_runs(client)))
             assert parents(client) == []
         except BaseException:
             training.kill()
             raise
     try:
-        [parent] = eventually(lambda: parents(client))
-        eventually(lambda: "lstm-1" in children(client, parent))
+        [parent] = wait_for(lambda: parents(client))
+        wait_for(lambda: "lstm-1" in children(client, parent))
     finally:
         training.kill()
         training.wait()
-    eventually(lambda: not followers(project))
+    wait_for(lambda: not followers(project))
 
 
 def write_live_params(root: Path) -> None:

@@ -17,7 +17,6 @@ from tracking_project import (
     curve,
     digest_of,
     empty_store,
-    eventually,
     finish,
     followers,
     parents,
@@ -26,6 +25,7 @@ from tracking_project import (
     start_training,
     write_project,
 )
+from waiting import wait_for
 
 from pipeline import tracking
 from pipeline.cli import health_checks
@@ -273,12 +273,12 @@ def test_trainings_whose_followers_are_killed_are_recorded_by_a_later_one(projec
     client = mlflow_store.connect(project)
     for run in ("a", "b"):
         training = start_training(project, 40, 0.05, run=run)
-        for process in eventually(lambda: followers(project)):
+        for process in wait_for(lambda: followers(project)):
             os.kill(process, signal.SIGKILL)
         finish(training)
     assert len(spools.pending(project)) == 2
     finish(start_training(project, 20, 0.0, run="c"))
-    eventually(lambda: not followers(project))
+    wait_for(lambda: not followers(project))
     assert sorted(run.info.run_name for run in all_runs(client)) == ["a", "b", "c"]
     assert curve(client, project, "a") == curve(client, project, "b") == [*range(1, 41)]
     assert {run.info.status for run in all_runs(client)} == {"FINISHED"}
@@ -298,10 +298,10 @@ def test_followers_that_are_late_leave_their_spools_to_one_that_stays(project: P
             key = (run, digest_of(run))
             held.enter_context(run_lock.sole(project, key, lambda: False, "follower"))
             finish(start_training(project, 20, 0.0, run=run, SEQLINE_FOLLOWER_SECONDS="-1"))
-        eventually(lambda: not followers(project))
+        wait_for(lambda: not followers(project))
         assert len(spools.pending(project)) == len(names)
     finish(start_training(project, 20, 0.0, run="d", SEQLINE_FOLLOWER_SECONDS="-1"))
-    eventually(lambda: not followers(project))
+    wait_for(lambda: not followers(project))
     assert spools.pending(project) == []
     client = mlflow_store.connect(project)
     assert sorted(run.info.run_name for run in all_runs(client)) == [*names, "d"]
@@ -319,7 +319,7 @@ def test_short_trainings_are_sent_by_one_follower_alone(project: Path) -> None:
         for run in names:
             finish(start_training(project, 20, 0.0, run=run, **settings))
         assert len(spools.pending(project)) == len(names)
-    eventually(lambda: not followers(project))
+    wait_for(lambda: not followers(project))
     assert spools.pending(project) == []
     client = mlflow_store.connect(project)
     assert all(curve(client, project, run) == [*range(1, 21)] for run in names)
@@ -331,10 +331,10 @@ def test_short_trainings_are_sent_by_one_follower_alone(project: Path) -> None:
 def test_a_training_that_outlasts_the_delay_is_sent_while_it_runs(project: Path) -> None:
     client = mlflow_store.connect(project)
     with start_training(project, 10_000, 0.05, SEQLINE_FOLLOWER_DELAY="0.5") as training:
-        eventually(lambda: curve(client, project))
+        wait_for(lambda: curve(client, project))
         assert training.poll() is None
         training.kill()
-    eventually(lambda: not followers(project))
+    wait_for(lambda: not followers(project))
 
 
 def test_a_follower_ends_once_another_has_sent_its_training(

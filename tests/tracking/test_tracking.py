@@ -24,7 +24,6 @@ from tracking_project import (
     curve,
     digest_of,
     empty_store,
-    eventually,
     finish,
     followers,
     project,
@@ -33,6 +32,7 @@ from tracking_project import (
     unused_port,
     write_project,
 )
+from waiting import wait_for
 
 from pipeline import tracking
 from pipeline.core.errors import UserError
@@ -63,8 +63,8 @@ def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow
     training = start_training(project, 100_000, 0.05)
     client = mlflow_store.connect(project)
     try:
-        first = eventually(lambda: curve(client, project))
-        assert eventually(lambda: len(curve(client, project)) > len(first))
+        first = wait_for(lambda: curve(client, project))
+        assert wait_for(lambda: len(curve(client, project)) > len(first))
         [run] = all_runs(client)
         assert run.info.status == "RUNNING"
         assert run.data.params["model.hidden"] == "8"
@@ -75,21 +75,21 @@ def test_curves_appear_while_the_training_runs_and_its_process_imports_no_mlflow
     finally:
         training.kill()
         training.wait()
-    eventually(lambda: all_runs(client)[0].info.status == "KILLED")
-    eventually(lambda: not followers(project))
+    wait_for(lambda: all_runs(client)[0].info.status == "KILLED")
+    wait_for(lambda: not followers(project))
 
 
 @pytest.mark.long
 def test_resumed_training_continues_its_run_without_duplicate_steps(project: Path) -> None:
     killed = start_training(project, 100_000, 0.01)
     client = mlflow_store.connect(project)
-    eventually(lambda: len(curve(client, project)) > 30)
+    wait_for(lambda: len(curve(client, project)) > 30)
     killed.kill()
     killed.wait()
-    eventually(lambda: all_runs(client)[0].info.status == "KILLED")
+    wait_for(lambda: all_runs(client)[0].info.status == "KILLED")
     reached = curve(client, project)[-1]
     finish(start_training(project, reached + 40, 0.01, start=reached - 20))
-    eventually(lambda: all_runs(client)[0].info.status == "FINISHED")
+    wait_for(lambda: all_runs(client)[0].info.status == "FINISHED")
     assert curve(client, project) == list(range(1, reached + 41))
     assert len(all_runs(client)) == 1
 
@@ -106,7 +106,7 @@ def test_a_failed_training_is_shown_as_failed_with_the_figures_that_mlflow_can_n
     with pytest.raises(ZeroDivisionError):
         diverge()
     client = mlflow_store.connect(project)
-    eventually(lambda: [run.info.status for run in all_runs(client)] == ["FAILED"])
+    wait_for(lambda: [run.info.status for run in all_runs(client)] == ["FAILED"])
     assert {"train/loss", "chrF2:2B::2B:"} <= set(all_runs(client)[0].data.metrics)
 
 
@@ -119,7 +119,7 @@ def test_several_trainings_at_once_on_no_store_make_one_store_with_a_run_each(
     trainings = [start_training(tmp_path, 20, 0.01, run=name) for name in names]
     for training in trainings:
         finish(training)
-    eventually(lambda: not followers(tmp_path))
+    wait_for(lambda: not followers(tmp_path))
     client = mlflow_store.connect(tmp_path)
     assert sorted(run.info.run_name for run in all_runs(client)) == list(names)
     assert all(curve(client, tmp_path, name) == list(range(1, 21)) for name in names)
@@ -161,7 +161,7 @@ def test_sync_records_a_restored_run_once_with_all_that_dvc_holds_of_it(project:
 @pytest.mark.long
 def test_sync_adds_only_values_missing_from_live_tracking(project: Path) -> None:
     finish(start_training(project, 25, 0.0))
-    eventually(lambda: not followers(project))
+    wait_for(lambda: not followers(project))
     client = mlflow_store.connect(project)
     assert curve(client, project) == list(range(1, 26))
     assert "16 points" in tracking.sync(project)  # 26 to 40, and the validation
@@ -236,7 +236,7 @@ def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it
     the run, and leaves."""
     finish(start_training(project, 40, 0.0, MLFLOW_TRACKING_URI=stalling))
     lock = run_lock._lock_path(project, ("lstm", digest_of("lstm")))
-    eventually(lambda: lock.exists() and lock.read_text().endswith("follower\n"))
+    wait_for(lambda: lock.exists() and lock.read_text().endswith("follower\n"))
     [follower] = followers(project)
     os.kill(follower, signal.SIGSTOP)
     assert "lstm: " in tracking.sync(project)
@@ -245,7 +245,7 @@ def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it
     )
     assert followers(project) == [follower], "it was ended"
     os.kill(follower, signal.SIGCONT)
-    eventually(lambda: not followers(project))
+    wait_for(lambda: not followers(project))
     assert curve(mlflow_store.connect(project), project) == list(range(1, 41))
     assert all_runs(mlflow_store.connect(project))[0].info.status == "FINISHED"
 
@@ -375,14 +375,14 @@ def test_restarted_server_has_full_curves_and_artifacts(
     with server:
         client = mlflow_store.connect(project)
         training = start_training(project, 100_000, 0.01)
-        eventually(lambda: len(curve(client, project)) > 20)
+        wait_for(lambda: len(curve(client, project)) > 20)
     time.sleep(2)  # nobody there
     with server:
-        reached = len(eventually(lambda: curve(client, project)))
-        eventually(lambda: len(curve(client, project)) > reached)
+        reached = len(wait_for(lambda: curve(client, project)))
+        wait_for(lambda: len(curve(client, project)) > reached)
         training.kill()
         training.wait()
-        eventually(lambda: all_runs(client)[0].info.status == "KILLED")
+        wait_for(lambda: all_runs(client)[0].info.status == "KILLED")
         steps = curve(client, project)
         assert steps == list(range(1, len(steps) + 1))
         tracking.sync(project)

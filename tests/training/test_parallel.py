@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import stage_runs
 from fitting import adam, epochs
 from parallel_project import RUNS, command, params, train, write
 from safetensors.torch import load_file
+from waiting import wait_for
 
 from pipeline.contracts import Sizes
 from pipeline.core import tables
@@ -147,10 +147,7 @@ def test_killed_first_process_leaves_no_other_and_training_resumes(trained: Path
     assert len(children) >= 2
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    deadline = time.monotonic() + 600
-    while any(alive(pid) for pid in children):
-        assert time.monotonic() < deadline, "a process outlived its launcher"
-        time.sleep(0.1)
+    wait_for(lambda: not any(alive(pid) for pid in children), "the launcher's processes to end")
     again = train(trained, "rnn", "killed")
     assert again.returncode == 0, again.stderr
     a, b = (load_file(trained / f"{out}/model.safetensors") for out in ("rnn_together", "killed"))
