@@ -47,12 +47,56 @@ def test_nothing_changed_gives_the_committed_bytes(project: Path, seqline) -> No
     assert (project / "params.yaml").read_bytes() == before
 
 
-def test_a_new_key_is_refused_and_the_file_stays(project: Path, seqline, edited) -> None:
-    block = fast_yaml.load((project / "params.yaml").read_text())["settings"]["lstm"]
-    edited(project, "settings.mine", block)
+def test_a_changed_block_that_settings_merge_changes_none_of_them(project: Path, seqline) -> None:
+    """DVC writes the merged keys into every setting, with their former values."""
+    apply_overrides(project / "params.yaml", ["shared.training.patience=5"])
+    written = fast_yaml.load((project / "params.yaml").read_text())
+    assert written["settings"]["gru"]["training"]["patience"] is None
+    assert seqline(project, "tidy").out.startswith("shared.training.patience: 5\nparams.yaml is as")
+    assert fast_yaml.load((project / "params.yaml").read_text()) == written
+
+
+def test_added_and_removed_blocks_are_kept(project: Path, seqline, edited) -> None:
+    path = project / "params.yaml"
+    content = fast_yaml.load(path.read_text())
+    edited(project, "settings.mine", content["settings"]["gru"])
+    for seed in (1, 2):
+        run = content["runs"]["gru-1"] | {"setting": "mine", "seed": seed}
+        edited(project, f"runs.mine-{seed}", run)
+    changes = ["settings.mine.model.hidden=96", "~runs.lstm-3"]
+    apply_overrides(path, changes)
+    written = fast_yaml.load(path.read_text())
+    result = seqline(project, "tidy")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.splitlines()[:-2] == [
+        "settings.mine: added",
+        "runs.mine-1: added",
+        "runs.mine-2: added",
+        "runs.lstm-3: removed",
+    ]
+    assert fast_yaml.load(path.read_text()) == written
+    removed = [line for line in differing_lines(project) if line.startswith("-")]
+    assert removed == ["-  lstm-3: {<<: *lstm, seed: 3}"]
+
+
+def test_a_removed_key_of_a_merged_block_is_refused_and_the_file_stays(
+    project: Path, seqline
+) -> None:
+    content = fast_yaml.load((project / "params.yaml").read_text())
+    del content["settings"]["gru"]["training"]["patience"]
+    (project / "params.yaml").write_text(fast_yaml.dump(content))
     before = (project / "params.yaml").read_bytes()
     result = seqline(project, "tidy")
     assert (result.status, result.out) == (2, "")
-    assert result.err.startswith("seqline: settings.mine.")
+    assert result.err.startswith("seqline: settings.gru.training.patience: got a key that the ")
     assert result.err.endswith("Commit params.yaml as it is.\n")
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_an_invalid_value_is_refused_and_the_file_stays(project: Path, seqline) -> None:
+    apply_overrides(project / "params.yaml", ["settings.gru.model.hidden=-1"])
+    before = (project / "params.yaml").read_bytes()
+    result = seqline(project, "tidy")
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith("seqline: settings.gru.model.hidden: got -1")
     assert (project / "params.yaml").read_bytes() == before
