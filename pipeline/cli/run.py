@@ -28,12 +28,12 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     from pipeline.flow import commands
 
     project.check(root)
-    status = commands.run(root, arguments.targets, arguments.jobs)
-    if not status and arguments.targets:
+    ended = commands.run(root, arguments.targets, arguments.jobs)
+    if not ended.status and arguments.targets:
         show_scores(root, arguments.targets)
-    elif not status:
+    elif not ended.status:
         show_results(root)
-    sys.exit(status)
+    ended.exit()
 
 
 def show_results(root: Path) -> None:

@@ -4,9 +4,11 @@ Prefect is imported late: after `prefect_server.prepare`, which configures it.
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 from pipeline.core import params
 from pipeline.core.errors import refuse
@@ -44,9 +46,24 @@ def retrain(root: Path, jobs: int | None) -> int:
     return 0 if state.is_completed() else 1
 
 
-def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
-    """Run the stages and print the summary; return the exit status: 0, 1 if a stage failed, 130 or
-    143 if the run was interrupted."""
+class Ended(NamedTuple):
+    """How a run ended: with status 0, 1 if a stage failed, 130 or 143 if it was interrupted."""
+
+    status: int
+    server_lost: bool = False
+
+    def exit(self) -> NoReturn:
+        """End this process."""
+        if self.server_lost:
+            # At a normal exit Prefect would retry for a minute to send its logs.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self.status)
+        sys.exit(self.status)
+
+
+def run(root: Path, targets: Sequence[str], jobs: int | None) -> Ended:
+    """Run the stages and print the summary."""
     check_jobs(jobs)
 
     # Refuse mistakes in the settings before the lock and the server.
@@ -79,7 +96,7 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
             if (partial := getattr(interrupt, "outcome", None)) is not None:
                 print(partial.summary())
             record.state = "cancelled"
-            return 143 if isinstance(interrupt, TerminationSignal) else 130
+            return Ended(143 if isinstance(interrupt, TerminationSignal) else 130)
 
         record.state = "done" if outcome.ok else "failed"
         record.summary = outcome.summary()
@@ -90,8 +107,4 @@ def run(root: Path, targets: Sequence[str], jobs: int | None) -> int:
         if outcome.ok and (line := baseline.note(root)):
             print(line, flush=True)
 
-    status = 0 if outcome.ok else 1
-    if outcome.note:
-        # The server is lost. At a normal exit Prefect would retry for a minute to send its logs.
-        os._exit(status)
-    return status
+    return Ended(0 if outcome.ok else 1, server_lost=bool(outcome.note))

@@ -1,9 +1,11 @@
 """`seqline results`: the outcome of all tests on one screen, and what to try next."""
 
 import json
+import os
 import re
 import shutil
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 
@@ -198,6 +200,35 @@ def test_a_run_of_everything_ends_with_the_table(
     (root / "reports/metrics/lstm-1.json").unlink()
     run.show_results(root)
     assert capsys.readouterr() == ("", ""), "not all runs have scores"
+
+
+AFTER_A_LOST_SERVER = """
+import argparse, atexit
+from pathlib import Path
+from pipeline.cli import run
+from pipeline.dag import project
+from pipeline.flow import commands
+
+atexit.register(print, "what Prefect does at a normal exit")
+project.check = lambda root: None
+commands.run = lambda *arguments: commands.Ended(0, server_lost=True)
+run.run(Path(), argparse.Namespace(targets=[], jobs=None))
+"""
+
+
+def test_a_run_whose_server_was_lost_ends_with_the_table_at_once(
+    evaluated: Path, tmp_path: Path, seqline
+) -> None:
+    root = project_with_report(evaluated, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_A_LOST_SERVER],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(TOP)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == seqline(root, "results").out.strip()
 
 
 @pytest.mark.parametrize("fault", ["no test scores", "another command", "a list", "no command"])
