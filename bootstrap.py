@@ -286,21 +286,10 @@ def install(root: Path, venv: Path, dev: bool) -> None:
     project = str(root) + ("[dev]" if dev else "")
     pip(
         venv,
-        ["install", "--no-compile", "--progress-bar", "off", "-c", str(constraints), "-e", project],
+        ["install", "--progress-bar", "off", "-c", str(constraints), "-e", project],
         log,
         Progress(),
     )
-    compile_packages(venv)
-
-
-def compile_packages(venv: Path) -> None:
-    """Compile the packages with all cores: pip would use one. What cannot be compiled, such as
-    templates, stays as it is."""
-    python = str(venv / "bin" / "python")
-    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    packages = subprocess.check_output([python, "-c", where], universal_newlines=True).strip()
-    command = [python, "-m", "compileall", "-qq", "-j", "0", packages]
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def hold(lock: TextIO) -> None:

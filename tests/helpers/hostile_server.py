@@ -117,6 +117,7 @@ class Server:
     def close(self) -> None:
         self.closing.set()
         socket.create_connection(self.listener.getsockname()).close()
+        self.threads[0].join(20)  # it accepts no further connection
         self.listener.close()
         for thread in self.threads:
             thread.join(20)
