@@ -53,17 +53,6 @@ def first(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path
     return root
 
 
-@pytest.fixture(scope="module")
-def nightly(
-    first: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, Any]]:
-    """A copy of it that is served on a cron line of every minute, while the tests before the last
-    one go on."""
-    root = Path(shutil.copytree(first, tmp_path_factory.mktemp("nightly") / "project"))
-    with flows.started(root, env, "schedule", "--cron", CRON) as process:
-        yield root, process
-
-
 @pytest.fixture
 def root(first: Path, tmp_path: Path) -> Path:
     """A copy of one's own of the project that was retrained once."""
@@ -105,7 +94,7 @@ def log_of(root: Path) -> list[Path]:
 
 
 def test_the_first_evaluated_run_becomes_champion_with_its_decision_on_record(
-    first: Path, nightly: object, server: str
+    first: Path, server: str
 ) -> None:
     assert champion(first) == 1
     [record] = journal.read(first)
@@ -335,9 +324,23 @@ def test_data_change_starts_a_run_and_restart_merges_missed_runs(
 
 
 def test_a_cron_schedule_fires_twice_and_its_end_leaves_nothing_behind(
-    nightly: tuple[Path, Any], server: str, env: dict[str, str]
+    root: Path, server: str, env: dict[str, str]
 ) -> None:
-    root, process = nightly
+    with flows.started(root, env, "schedule", "--cron", CRON) as process:
+        check_two_runs_by_the_cron_line(root, server)
+        status = flows.seqline(root, env, "status").stdout
+        assert f"cron '{CRON}' in " in status
+        assert f"served by process {process.pid}" in status
+        ended(process, root)
+    assert deployment(server, root)["paused"]
+    written = served_schedule.read(root)
+    assert written is not None
+    assert written.ended
+    assert flows.inhabitants(root) == []
+
+
+def check_two_runs_by_the_cron_line(root: Path, server: str) -> None:
+    """Wait for them; they began in time, and what was due between them is on record."""
 
     def fired() -> list[dict[str, Any]]:
         return [
@@ -362,12 +365,3 @@ def test_a_cron_schedule_fires_twice_and_its_end_leaves_nothing_behind(
     assert (due[0].second, due[0].microsecond) == (0, 0)
     assert minutes == [due[0] + timedelta(minutes=number) for number in range(len(minutes))]
     assert {record.state for record in journal.read(root)[1:]} <= {"nothing", ""}
-    status = flows.seqline(root, env, "status").stdout
-    assert f"cron '{CRON}' in " in status
-    assert f"served by process {process.pid}" in status
-    ended(process, root)
-    assert deployment(server, root)["paused"]
-    written = served_schedule.read(root)
-    assert written is not None
-    assert written.ended
-    assert flows.inhabitants(root) == []

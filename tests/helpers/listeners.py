@@ -33,6 +33,7 @@ class Listeners:
     def __init__(self, pid: int) -> None:
         self.found: set[Listener] = set()
         self.processes: set[psutil.Process] = {psutil.Process(pid)}
+        self._strangers: set[int] = set()  # ids of processes that this tree did not start
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)
 
@@ -60,12 +61,16 @@ class Listeners:
         while not self._over.wait(_POLL_SECONDS):
             self.processes = {process for process in self.processes if process.is_running()}
             pids = {process.pid for process in self.processes}
-            # One pass over all processes: `children` makes one for each parent.
-            for process in psutil.process_iter():
+            running = psutil.pids()
+            # In order: a parent is older than its child. A process changes its parent when that has
+            # ended, and never to one of this tree; so only new ones are asked.
+            for pid in sorted({*running} - pids - self._strangers):
                 with contextlib.suppress(psutil.Error):
+                    process = psutil.Process(pid)
                     if process.ppid() in pids:
                         self.processes.add(process)
-                        pids.add(process.pid)
+                        pids.add(pid)
+            self._strangers = {*running} - pids
             for process in self.processes:
                 with contextlib.suppress(psutil.Error, OSError):
                     self.found.update(_of(process))
