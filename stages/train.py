@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -378,7 +377,7 @@ def train_first(
             run=arguments.run,
             digest=key,
             work=work,
-            root=Path(os.environ.get("DVC_ROOT", ".")),
+            root=Path("."),
             params=dataclasses.asdict(run),
             tags={"device": str(device), "processes": str(group.size), "torch": torch.__version__},
         ) as log:

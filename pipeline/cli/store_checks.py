@@ -72,8 +72,8 @@ def _database(uri: str) -> Finding:
             runs = opened.scalar(sqlalchemy.text("select count(*) from runs"))
     except sqlalchemy.exc.OperationalError as error:
         return _unreachable(uri, error)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        # no address of a database, or no driver for it
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
+        # no address of a database (a port that is no number), or no driver for it
         todo = "Correct MLFLOW_TRACKING_URI, or unset it for the project's own mlflow.db."
         return Finding("FAIL", "store", f"{redact(uri)}: {describe_error(error)}", todo)
     return Finding("ok", "store", f"{redact(uri)} with {runs} runs")

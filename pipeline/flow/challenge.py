@@ -247,4 +247,8 @@ def _key(
         config.section(root / "params.yaml", "evaluation"),
         baseline.identity() if baseline else None,
     ]
+    corpora = config.section(root / "params.yaml", "corpora")
+    tokenizer = corpora.get(version.corpus, {}).get("bleu_tokenizer", params.AUTO)
+    # Not `auto`: decisions of older versions keep their keys.
+    parts += [] if tokenizer == params.AUTO else [tokenizer]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

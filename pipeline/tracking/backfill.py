@@ -52,7 +52,7 @@ def sync(root: Path) -> str:
     ]
 
     with mlflow_store.open_store(root) as client:
-        lines = [line for spool in spools.pending(root) if (line := _send(root, spool))]
+        lines = _send_pending(root)
         changes = [
             f"{outputs.name}: {change}"
             for outputs in trained
@@ -61,16 +61,27 @@ def sync(root: Path) -> str:
         lines += changes
         of_experiments: list[Outputs] = []
         known = {outputs.key for outputs in trained}
+        record = experiments.RecordedExperiments(root)
+        recorded: dict[Experiment, list[str]] = {}
         for experiment in experiments.find(root):
-            recorded, change = _backfill_experiment(client, root, experiment, stages, known)
-            of_experiments += recorded
+            if _is_recorded(client, record.run_ids(VERSION, experiment)):
+                continue
+            new, change = _backfill_experiment(client, root, experiment, stages, known)
+            of_experiments += new
+            recorded[experiment] = [
+                mlflow_store.find_run(client, _task(outputs), outputs.key).info.run_id
+                for outputs in new
+            ]
             lines += [f"experiment {experiment.name}: {change}"] if change else []
         lines += [
             f"setting {setting.title}: {change}"
             for setting, members in _by_setting([*trained, *of_experiments])
             if (change := backfill_setting(client, root, setting, members))
         ]
-        pages.set_up(client, {str(outputs.block.get("task", "other")) for outputs in trained})
+        # Last: a sync that was killed before is repeated.
+        for experiment, ids in recorded.items():
+            record.add(VERSION, experiment, ids)
+        pages.set_up(client, {_task(outputs) for outputs in trained})
 
     failed = sum("not recorded" in line for line in lines)
     return "\n".join([*lines, _total(root, len(names), len(trained), len(changes), failed)])
@@ -84,6 +95,36 @@ def _total(root: Path, runs: int, trained: int, changed: int, failed: int) -> st
     if failed:
         return f"MLflow{where} has {which} runs{new}; {failed} not recorded (see above)."
     return f"MLflow{where} is up to date: {which} runs{new}."
+
+
+def _send_pending(root: Path) -> list[str]:
+    """Record what trainings left for this store; return lines."""
+    lines, elsewhere = [], 0
+    for spool in spools.pending(root):
+        if spool.store_id != spools.store_id():
+            elsewhere += 1
+        elif spool.is_foreign and run_lock.is_held(root, spool.key):
+            process = f"process {spool.process.split()[0]} of another container or machine"
+            lines.append(f"{spool.header['run']}: {process} trains it, and records it itself")
+        elif line := _send(root, spool):
+            lines.append(line)
+    if elsewhere:
+        logged = "1 training was" if elsewhere == 1 else f"{elsewhere} trainings were"
+        lines.append(
+            f"{logged} logged for another store: set MLFLOW_TRACKING_URI and "
+            "MLFLOW_EXPERIMENT_NAME as then, and run `seqline sync`"
+        )
+    return lines
+
+
+def _task(outputs: Outputs) -> str:
+    return str(outputs.block.get("task", "other"))
+
+
+def _is_recorded(client: Any, run_ids: list[str] | None) -> bool:
+    """Return whether an experiment was recorded, with runs that are still there."""
+    ids = run_ids or []
+    return bool(ids) and all(mlflow_store.is_active(client, run_id) for run_id in ids)
 
 
 def _send(root: Path, spool: spools.SpoolInfo) -> str:
@@ -107,34 +148,36 @@ def _backfill_experiment(
     stages: Mapping[str, Any],
     known: set[tuple[str, str]],
 ) -> tuple[list[Outputs], str]:
-    """Record the runs of an experiment; return them, and the change, "" for none.
+    """Record the runs that an experiment trained; return them, and the change, "" for none.
 
-    Without the runs of `known` keys, which the project has as well. An experiment that is recorded
-    already is not read again."""
-    record = experiments.RecordedExperiments(root)
-    ids = record.run_ids(VERSION, experiment)
-    if ids is not None and all(mlflow_store.is_active(client, run_id) for run_id in ids):
-        return [], ""
+    Without the runs of `known` keys, which the project has as well."""
     try:
         with experiments.outputs(root, experiment, stages) as changed:
-            new = [outputs for outputs in changed if outputs.key not in known]
+            new = [
+                outputs
+                for outputs in changed
+                if outputs.key not in known and _is_trained_by(client, experiment, outputs)
+            ]
             changes = [outputs.name for outputs in new if backfill_run(client, root, outputs)]
     except UserError as error:
         return [], f"not recorded: {error}"
-
-    runs = [
-        mlflow_store.find_run(client, str(outputs.block.get("task", "other")), outputs.key)
-        for outputs in new
-    ]
-    record.add(VERSION, experiment, [run.info.run_id for run in runs])
     return new, f"recorded {', '.join(changes)}" if changes else ""
+
+
+def _is_trained_by(client: Any, experiment: Experiment, outputs: Outputs) -> bool:
+    """Return whether the experiment trained the model: not if it has changed only its search, and
+    an earlier run with its own scores is recorded."""
+    run = mlflow_store.find_run(client, _task(outputs), outputs.key)
+    if run is None or _STATE not in run.data.tags:
+        return True
+    return describe.tagged_origin(run.data.tags).get(describe.EXPERIMENT) == experiment.name
 
 
 def _by_setting(trained: Iterable[Outputs]) -> list[tuple[Setting, list[Outputs]]]:
     """Group the runs by the settings that they were trained with."""
     groups: dict[str, tuple[Setting, list[Outputs]]] = {}
     for outputs in trained:
-        setting = parent_runs.setting_of(outputs.name, outputs.block, outputs.label)
+        setting = parent_runs.setting_of(outputs.name, outputs.block, outputs.corpus, outputs.label)
         if setting is not None:
             groups.setdefault(setting.digest, (setting, []))[1].append(outputs)
     return list(groups.values())
@@ -150,7 +193,7 @@ def backfill_setting(client: Any, root: Path, setting: Setting, members: list[Ou
 def backfill_run(client: Any, root: Path, outputs: Outputs) -> str:
     """Log to the MLflow run of these outputs what it lacks; return the change, "" for none."""
     key = outputs.key
-    task = str(outputs.block.get("task", "other"))
+    task = _task(outputs)
     state = outputs.state()
     run = mlflow_store.find_run(client, task, key)
     if run is not None and run_names.is_generated(run.info.run_name, outputs.name):

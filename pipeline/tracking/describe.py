@@ -42,8 +42,10 @@ def home(root: Path) -> Path:
 def uri(root: Path) -> str:
     """Address of the MLflow store: `MLFLOW_TRACKING_URI`, or the project's own SQLite file.
 
-    It may contain a password."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home(root) / "mlflow.db")
+    It may contain a password. The path of an SQLite file may be relative to the project: the
+    processes of a training work in several folders."""
+    file = database(root)
+    return os.environ["MLFLOW_TRACKING_URI"] if file is None else sqlite_uri(file)
 
 
 def sqlite_uri(database: Path) -> str:
@@ -65,7 +67,7 @@ def database(root: Path) -> Path | None:
         return home(root) / "mlflow.db"
     if not address.startswith("sqlite:///") or "?" in address:
         return None
-    return Path(address.removeprefix("sqlite:///"))
+    return home(root) / address.removeprefix("sqlite:///")
 
 
 def may_exist(root: Path) -> bool:

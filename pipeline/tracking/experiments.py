@@ -15,7 +15,7 @@ from pipeline.core.atomic import write_file
 from pipeline.core.errors import refuse
 from pipeline.dag import cache
 from pipeline.dag.paths import RunPaths
-from pipeline.tracking import describe, run_lock, run_names
+from pipeline.tracking import describe, run_lock, run_names, spools
 from pipeline.tracking.run_outputs import Outputs, read_outputs
 
 _REF = re.compile(r"([0-9a-f]{40}) refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
@@ -62,14 +62,20 @@ class RecordedExperiments:
 
     def run_ids(self, version: str, experiment: Experiment) -> list[str] | None:
         """The ids of its MLflow runs, if this version of the content recorded it."""
-        ids = self._content.get(f"{version}:{experiment.commit}")
+        ids = self._content.get(self._key(version, experiment))
         return [str(run_id) for run_id in ids] if isinstance(ids, list) else None
 
     def add(self, version: str, experiment: Experiment, ids: list[str]) -> None:
-        """Keep the ids of its MLflow runs."""
-        self._content[f"{version}:{experiment.commit}"] = ids
+        """Keep the ids of its MLflow runs; nothing without any, since another sync may find
+        some."""
+        if not ids:
+            return
+        self._content[self._key(version, experiment)] = ids
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_file(self._path, json.dumps(self._content).encode(), sync=False)
+
+    def _key(self, version: str, experiment: Experiment) -> str:
+        return f"{version}:{experiment.commit}{spools.store_id()}"
 
 
 @contextmanager

@@ -45,18 +45,21 @@ _FAULTS = (
 class Spool:
     """`log(metrics, step)` for the training loop.
 
-    A call takes microseconds. An error disables the log, and never stops the training. Without a
-    `file` nothing is logged."""
+    A call takes microseconds. An error ends the log of metrics, and never stops the training; the
+    end is written if that is possible again. Without a `file` nothing is logged. Times do not jump
+    with the system's clock."""
 
     def __init__(self, file: BinaryIO | None) -> None:
         self._file = file
+        self._failed = False
         self._flushed = time.monotonic()
+        self._opened, self._opened_at = spools.steady(), spools.now()
 
     def __call__(self, metrics: dict[str, float], step: int) -> None:
         self._write(
             lambda: {
                 "step": int(step),
-                "at": spools.now(),
+                "at": self._now(),
                 "metrics": {name: float(value) for name, value in metrics.items()},
             }
         )
@@ -65,24 +68,38 @@ class Spool:
 
     def end(self, status: str) -> None:
         """Write the end of the spool with MLflow's status of the run."""
-        self._write(lambda: {"end": status, "at": spools.now()})
-        self.flush()
+        record = {"end": status, "at": self._now()}
+        if not self._failed:
+            self._write(lambda: record)
+            self.flush()
+        elif self._file is not None:
+            with suppress(*_FAULTS):  # a disk that was full may have room again
+                self._file.write(_line(record))
+                self._file.flush()
+
+    def _now(self) -> int:
+        """Milliseconds since 1970, by a clock that nobody sets."""
+        return self._opened_at + spools.steady() - self._opened
 
     def flush(self) -> None:
         self._flushed = time.monotonic()
         self._guard(lambda file: file.flush())
 
     def _write(self, record: Callable[[], dict[str, Any]]) -> None:
-        self._guard(lambda file: file.write(json.dumps(record()).encode() + b"\n"))
+        self._guard(lambda file: file.write(_line(record())))
 
     def _guard(self, action: Callable[[BinaryIO], Any]) -> None:
-        if self._file is None:
+        if self._file is None or self._failed:
             return
         try:
             action(self._file)
         except _FAULTS as error:
-            self._file = None
+            self._failed = True
             _warn(error)
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record).encode() + b"\n"
 
 
 @contextmanager
@@ -134,7 +151,9 @@ def _open(
     tags: Mapping[str, str] | None,
     ended: threading.Event,
 ) -> BinaryIO | None:
-    """Open the spool and start its follower; None if either fails, or if tracking is off."""
+    """Open the spool and start its follower; None if the spool fails, or if tracking is off.
+
+    Without a follower the spool waits for `seqline sync`."""
     if os.environ.get("SEQLINE_TRACKING") == "off":
         return None
     try:
@@ -143,11 +162,15 @@ def _open(
                 params = asdict(project_params.run(root / "params.yaml", run))
         path = spools.path_of(root, (run, digest))
         spools.create(path, _header(root, run, digest, dict(params or {}), dict(tags or {})))
-        _start_follower(path, work / LOG, root, ended)
-        return path.open("ab")
+        file = path.open("ab")
     except _FAULTS as error:
         _warn(error)
         return None
+    try:
+        _start_follower(path, work / LOG, root, ended)
+    except _FAULTS as error:
+        _warn(error)
+    return file
 
 
 def _header(

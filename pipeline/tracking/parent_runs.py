@@ -1,7 +1,8 @@
 """MLflow's parent run of each setting, whose child runs are the setting's runs: one per seed.
 
 A parent is no training: it has none of the tags by which `mlflow_store.find_run` finds one. It is
-identified by the digest of the setting's hyperparameters, family, task and corpus."""
+identified by the digest of the setting's hyperparameters, family, task, corpus and the corpus's
+settings."""
 
 import hashlib
 import json
@@ -32,13 +33,15 @@ _TAG_LENGTH = 12  # letters of a digest in the tag, which MLflow's pages show
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """A setting on a corpus, as its runs were trained; `params` are MLflow's, by name.
+    """A setting on a corpus, as its runs were trained; `params` and `corpus` are MLflow's params by
+    name, the second those of the corpus.
 
     `label` says what differs from the committed setting (`run_names.label`)."""
 
     name: str
     task: str
     params: dict[str, str]
+    corpus: dict[str, str] = field(default_factory=dict)
     label: str = field(default="", compare=False)
 
     @property
@@ -48,8 +51,7 @@ class Setting:
 
     @property
     def digest(self) -> str:
-        content = json.dumps([self.name, self.params], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+        return _digest([self.name, self.params, self.corpus])
 
     @property
     def tag(self) -> str:
@@ -57,14 +59,25 @@ class Setting:
         return self.digest[:_TAG_LENGTH]
 
     @property
+    def former_tag(self) -> str:
+        """The tag of older versions, which left the corpus's settings out."""
+        return _digest([self.name, self.params])[:_TAG_LENGTH]
+
+    @property
     def key(self) -> tuple[str, str]:
         """The key of the parent's lock (`run_lock.sole`)."""
         return self.name, self.digest
 
 
-def setting_of(run: str, block: Mapping[str, Any], label: str = "") -> Setting | None:
-    """Return the setting of a run by its block; None if the block does not name what a parent
-    needs.
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def setting_of(
+    run: str, block: Mapping[str, Any], corpus: Mapping[str, str], label: str = ""
+) -> Setting | None:
+    """Return the setting of a run by its block, and `describe.corpus_settings` of its corpus; None
+    if the block does not name what a parent needs.
 
     A block of an older version names no setting: it has that of its run."""
     name = str(block.get("setting") or run)
@@ -74,7 +87,7 @@ def setting_of(run: str, block: Mapping[str, Any], label: str = "") -> Setting |
     trained = {key: block[key] for key in SETTING_KEYS if key in block}
     trained = {key: value for key, value in trained.items() if key not in _UNTRAINED_KEYS}
     params = describe.flatten_texts(kind | trained)
-    return Setting(name=name, task=kind["task"], params=params, label=label)
+    return Setting(name=name, task=kind["task"], params=params, corpus=dict(corpus), label=label)
 
 
 def attach(client: Any, setting: Setting, run: Any) -> str:
@@ -123,8 +136,8 @@ def backfill(client: Any, setting: Setting, members: Sequence[Outputs]) -> str:
         _adopt(client, parent, missing)
         children = _children(client, parent)
 
-    mlflow_store.log_params(client, parent, setting.params)
-    if parent.data.tags[DIGEST] != setting.tag:
+    mlflow_store.log_params(client, parent, setting.params | setting.corpus)
+    if parent.data.tags[DIGEST] != setting.tag:  # an older version wrote the whole digest
         mlflow_store.log(client, parent.info.run_id, tags={DIGEST: setting.tag})
     wanted = scores(members, children)
     is_rescored = _log_scores(client, parent, wanted)
@@ -243,7 +256,7 @@ def _create(client: Any, setting: Setting, runs: Sequence[Any], parents: Sequenc
         run_name=_title(setting, _active(parents)),
         tags=tags,
     )
-    mlflow_store.log_params(client, parent, setting.params)
+    mlflow_store.log_params(client, parent, setting.params | setting.corpus)
     return client.get_run(parent.info.run_id)
 
 
@@ -251,10 +264,13 @@ def _find(client: Any, setting: Setting, parents: Sequence[Any]) -> Any:
     """Return the setting's one parent among those of its name, or None. A deleted one comes back.
 
     Two machines that share a server may both have created one: the oldest keeps the children, the
-    others are deleted in MLflow."""
-    # The tag of an older version has the whole digest.
-    same = [run for run in parents if run.data.tags.get(DIGEST, "")[:_TAG_LENGTH] == setting.tag]
+    others are deleted in MLflow. One of an older version becomes that of the first setting that
+    asks."""
+    same = _tagged(parents, setting.tag)
     active = _active(same)
+    if not active and (former := _active(_tagged(parents, setting.former_tag))):
+        mlflow_store.log(client, former[0].info.run_id, tags={DIGEST: setting.tag})
+        return client.get_run(former[0].info.run_id)
     if active:
         parent, *duplicates = active
         for duplicate in duplicates:
@@ -266,6 +282,11 @@ def _find(client: Any, setting: Setting, parents: Sequence[Any]) -> Any:
         client.restore_run(same[0].info.run_id)
         return client.get_run(same[0].info.run_id)
     return None
+
+
+def _tagged(parents: Sequence[Any], tag: str) -> list[Any]:
+    """Those with the tag, or with the whole digest that it begins."""
+    return [run for run in parents if run.data.tags.get(DIGEST, "")[:_TAG_LENGTH] == tag]
 
 
 def _search(client: Any, experiment_id: str, name: str) -> list[Any]:
@@ -335,10 +356,11 @@ def _rename(client: Any, parent: Any, setting: Setting, parents: Sequence[Any], 
     own = _age(parent)
     older = [run for run in _active(parents) if _age(run) < own]
     title = run_names.without_score(parent.info.run_name)
+    if not run_names.is_generated(title, setting.name):
+        return
     if title in _titles(older):
         title = _title(setting, older)
-    if run_names.is_generated(title, setting.name):
-        mlflow_store.set_name(client, parent, run_names.with_score(title, score))
+    mlflow_store.set_name(client, parent, run_names.with_score(title, score))
 
 
 def _title(setting: Setting, older: Sequence[Any]) -> str:
@@ -349,7 +371,7 @@ def _title(setting: Setting, older: Sequence[Any]) -> str:
     taken = _titles(older)
     title = setting.title
     if title in taken:
-        changed = run_names.differences(setting.params, taken[title].data.params)
+        changed = run_names.differences(setting.params | setting.corpus, taken[title].data.params)
         title = f"{setting.name} {changed}".strip()
     return f"{setting.name} {setting.digest[:8]}" if title in taken else title
 

@@ -38,7 +38,7 @@ def reach(address: str) -> None:
     minutes."""
     try:
         url = make_url(address)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number
         return  # no database, or one that MLflow refuses itself
     usual = _DATABASE_PORTS.get(url.get_backend_name())
     if url.host and usual:

@@ -68,6 +68,15 @@ def sole(
             return
 
 
+def is_held(root: Path, key: tuple[str, str]) -> bool:
+    """Return whether a process holds the lock of the run."""
+    path = _lock_path(root, key)
+    if not path.exists():
+        return False
+    with path.open("a+") as handle:
+        return not try_lock(handle)
+
+
 def take_over(root: Path, key: tuple[str, str], seconds: float) -> None:
     """Replace the lock of a follower that does not end by a free one.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import tables
-from pipeline.core.digest import add_file
+from pipeline.core.digest import add_file, file_digest
 from pipeline.core.errors import read_json, refuse
 from pipeline.dag.paths import RunPaths
 from pipeline.scoring import metrics_file
@@ -28,7 +28,8 @@ VERSION = "2"  # of the recorded content: a new one backfills every run once
 class Outputs:
     """Outputs of a trained run.
 
-    `label` says what differs from the committed settings. `files`: artifacts by name. `scores`:
+    `corpus`: MLflow's params for the settings of its corpus. `label` says what differs from the
+    committed settings. `files`: artifacts by name. `scores`:
     final scores by MLflow's name; `main` is the dotted key, below a split, of the one that ranks
     runs, "" if unknown, and `form` is its number format. `inputs`: md5s by path.
     `provenance`: facts for whoever wants to know where the run is from; `origin`: those of
@@ -37,6 +38,7 @@ class Outputs:
     name: str
     digest: str
     block: dict[str, Any]
+    corpus: dict[str, str]
     label: str
     best_step: int
     history: Path
@@ -87,11 +89,9 @@ def read_outputs(
     block = facts["run"]
     history = model / "history.parquet"
 
-    is_evaluated = _is_evaluated(stages, name)
-    metrics_path = paths.option("evaluate", name, "metrics")
-    has_metrics = is_evaluated and metrics_path.exists()
-    content = metrics_file.read(metrics_path) if has_metrics else {}
+    content = _metrics(paths, stages, name, model)
     scoring = _scoring(stages, name, block)
+    content = content or {}
     main = run_scores.main_key(content, scoring)
     # A final score must not become one more point of a curve.
     curves = set(tables.read(history, tables.HISTORY)["name"].unique().to_pylist())
@@ -106,10 +106,11 @@ def read_outputs(
         name=name,
         digest=str(facts["digest"]),
         block=block,
+        corpus=describe.corpus_settings(corpus),
         label=run_names.label(name, block, corpus, committed),
         best_step=int(facts.get("best_step") or 0),
         history=history,
-        files=dict(_files(paths, name, names)) if is_evaluated else {},
+        files={} if content is None else dict(_files(paths, name, names)),
         scores=scores,
         main=main,
         form="{:.2f}" if scoring is None else scoring.form,
@@ -127,13 +128,22 @@ def read_outputs(
     )
 
 
-def _is_evaluated(stages: Mapping[str, Any], name: str) -> bool:
-    """Return whether the scores are those of the present model.
+def _metrics(
+    paths: RunPaths, stages: Mapping[str, Any], name: str, model: Path
+) -> dict[str, Any] | None:
+    """The metrics of the run; None unless they are those of the model in this folder.
 
-    A run that was killed after training leaves scores of an older one."""
+    A run that was killed after training leaves the scores of an older one. If DVC had not hashed
+    the new model yet, dvc.lock has the older one too, but the metrics name its weights."""
     model_hashes = describe.hashes(stages, f"train@{name}", "outs")
     read_hashes = describe.hashes(stages, f"evaluate@{name}", "deps")
-    return any(read_hashes.get(path) == md5 for path, md5 in model_hashes.items())
+    if not any(read_hashes.get(path) == md5 for path, md5 in model_hashes.items()):
+        return None
+    path, weights = paths.option("evaluate", name, "metrics"), model / "model.safetensors"
+    content = metrics_file.read(path) if path.exists() else {}
+    if "weights" in content and weights.exists():
+        return content if content["weights"] == file_digest(weights, "sha256") else None
+    return content
 
 
 def _scoring(stages: Mapping[str, Any], name: str, block: Mapping[str, Any]) -> Scoring | None:

@@ -70,14 +70,20 @@ def send(
     The caller holds the lock of the run. If others hold that of its parent run for longer than
     `parent_seconds`, the run joins its parent later."""
     client = call(mlflow_store.connect, root)
-    run = call(open_run, client, root, header)
+    # The copy of an experiment may be gone, and its dvc.lock with it: `seqline sync` adds them. The
+    # one of `root` may be another copy's.
+    stages = describe.read_lock(Path(header.get("root", root)))
+    run = call(open_run, client, root, header, stages)
     last_step = {
         name: max(steps, default=-1)
         for name, steps in call(mlflow_store.logged_steps, client, run).items()
     }
 
     label = str(header.get("label", ""))
-    setting = parent_runs.setting_of(header["run"], header["params"], label)
+    # As `seqline sync` has it, from dvc.lock where that is there.
+    locked = describe.corpus_block(stages, str(header["params"].get("corpus")))
+    corpus = describe.corpus_settings(locked or header.get("corpus", {}))
+    setting = parent_runs.setting_of(header["run"], header["params"], corpus, label)
     parent_id = call(_attach, client, root, setting, run, parent_seconds)
     for points in _read_batches(lines, training):
         # A resumed training repeats the steps since its checkpoint: log each step once.
@@ -94,8 +100,10 @@ def send(
     spools.mark_recorded(lines, path)
 
 
-def open_run(client: Any, root: Path, header: Mapping[str, Any]) -> Any:
-    """Return the MLflow run of the spool, created if need be, with its tags, params and inputs."""
+def open_run(client: Any, root: Path, header: Mapping[str, Any], stages: Mapping[str, Any]) -> Any:
+    """Return the MLflow run of the spool, created if need be, with its tags, params and inputs.
+
+    `stages` are those of its dvc.lock."""
     block = header["params"]
     label = str(header.get("label", ""))
     tags = {
@@ -115,9 +123,6 @@ def open_run(client: Any, root: Path, header: Mapping[str, Any]) -> Any:
             client.update_run(run.info.run_id, status="RUNNING")
         mlflow_store.log_tags(client, run, tags)
 
-    # The copy of an experiment may be gone, and its dvc.lock with it: `seqline sync` adds them. The
-    # one of `root` may be another copy's.
-    stages = describe.read_lock(Path(header.get("root", root)))
     corpus = str(block.get("corpus"))
     corpus_block = {**header.get("corpus", {}), **describe.corpus_block(stages, corpus)}
     params = {**describe.settings(block), **describe.corpus_settings(corpus_block)}

@@ -13,13 +13,14 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.core import process_identity
 from pipeline.core.atomic import write_file
+from pipeline.core.locks import file_lock
 from pipeline.tracking import run_lock
 
 METRICS = b'{"step"'
@@ -67,10 +68,26 @@ class SpoolInfo:
         process = process_identity.parse(self.process)
         return process is None or not process.is_alive()
 
+    @property
+    def is_foreign(self) -> bool:
+        """Return whether the training has not ended and its process cannot be seen from here: it is
+        of another container, machine or boot."""
+        process, here = process_identity.parse(self.process), process_identity.current_process()
+        return (
+            not self.status
+            and process is not None
+            and (process.boot_id, process.namespace) != (here.boot_id, here.namespace)
+        )
+
 
 def now() -> int:
     """Milliseconds since 1970, MLflow's clock."""
     return time.time_ns() // 1_000_000
+
+
+def steady() -> int:
+    """Milliseconds of a clock that nobody sets."""
+    return time.monotonic_ns() // 1_000_000
 
 
 def path_of(root: Path, key: tuple[str, str]) -> Path:
@@ -100,17 +117,23 @@ def create(path: Path, header: dict[str, Any]) -> None:
     lines: list[bytes] = []
     began = now()
     start = began
-    earlier = read(path) or read(_recorded(path))
     key = (header["run"], header["digest"])
-    # After its end it is another training, with the same outcome.
-    if earlier is not None and earlier.key == key and earlier.status != "FINISHED":
-        start = earlier.start
-        lines = [_line({"active": earlier.active}), *_metrics(earlier.path)]
+    with _changing(path):
+        earlier = read(path) or read(_recorded(path))
+        # After its end it is another training, with the same outcome.
+        if earlier is not None and earlier.key == key and earlier.status != "FINISHED":
+            start = earlier.start
+            lines = [_line({"active": earlier.active}), *_metrics(earlier.path)]
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    head = _line({**header, "at": start, "process": str(process_identity.current_process())})
-    # Not in place: an earlier process's follower still reads the old file.
-    write_file(path, b"".join([head, *lines, _line({"began": began})]))
+        head = _line({**header, "at": start, "process": str(process_identity.current_process())})
+        # Not in place: an earlier process's follower still reads the old file.
+        write_file(path, b"".join([head, *lines, _line({"began": began})]))
+
+
+def _changing(path: Path) -> AbstractContextManager[None]:
+    """Hold the lock under which spools of the folder are replaced and removed: a follower that
+    records a spool must not remove the one of a training that is resumed just then."""
+    return file_lock(path.parent / "lock")
 
 
 def _line(record: dict[str, Any]) -> bytes:
@@ -205,10 +228,15 @@ def is_same(spool: BinaryIO, path: Path) -> bool:
 def mark_recorded(spool: BinaryIO, path: Path) -> None:
     """Keep the times of a spool alone, as MLflow has all of it.
 
-    `spool` is the open file that was recorded. A newer one at `path` stays as it is."""
+    `spool` is the open file that was recorded. A newer one at `path` stays as it is. The times of a
+    training that finished stay if its repetition did not."""
     content = read_file(spool, path)
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), _changing(path):
         if content is None or not is_same(spool, path):
+            return
+        before = read(_recorded(path))
+        if before is not None and before.status == "FINISHED" != content.status:
+            path.unlink()
             return
         lines = [
             {**content.header, "at": content.start},

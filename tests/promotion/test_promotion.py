@@ -605,11 +605,14 @@ def test_scoring_uses_text_settings_that_cover_both_runs(
 
 
 def test_a_decision_is_kept_under_the_evaluation_it_was_taken_with(project: Path, edited) -> None:
-    version = SimpleNamespace(digest="d")
+    version = SimpleNamespace(digest="d", corpus="toy_en_fr")
     before = challenge._key(project, version, version)
     assert challenge._key(project, version, version) == before
     edited(project, "evaluation.bootstrap", 7)
-    assert challenge._key(project, version, version) != before
+    after = challenge._key(project, version, version)
+    assert after != before
+    edited(project, "corpora.toy_en_fr.bleu_tokenizer", "char")
+    assert challenge._key(project, version, version) != after
 
 
 # The same rows for both

@@ -132,6 +132,7 @@ def test_seeds_are_the_children_of_their_setting_with_mean_and_deviation(project
         "optim.name": "adam",
         "optim.lr": "0.01",
         "training.max_epochs": "2",
+        "corpus_settings.text.level": "word",
     }
     assert parent.info.status == "FINISHED"
     assert duration(parent) == sum(duration(run) for run in seeds.values())
@@ -273,10 +274,10 @@ def test_another_search_is_the_same_setting(project: Path) -> None:
     """Training ignores the search: the trained runs are the same."""
     block = block_of(1)
     settings = [
-        parent_runs.setting_of("lstm-1", block | {"search": search})
+        parent_runs.setting_of("lstm-1", block | {"search": search}, {})
         for search in (None, {"method": "beam", "beam_size": 5})
     ]
-    assert settings[0] == settings[1] == parent_runs.setting_of("lstm-2", block_of(2))
+    assert settings[0] == settings[1] == parent_runs.setting_of("lstm-2", block_of(2), {})
 
 
 @pytest.mark.parametrize(
@@ -291,24 +292,61 @@ def test_another_search_is_the_same_setting(project: Path) -> None:
     ],
 )
 def test_what_determines_a_setting_changes_its_digest(change: dict[str, Any]) -> None:
-    first = parent_runs.setting_of("lstm-1", block_of(1))
-    second = parent_runs.setting_of("lstm-1", block_of(1, **change))
+    first = parent_runs.setting_of("lstm-1", block_of(1), {})
+    second = parent_runs.setting_of("lstm-1", block_of(1, **change), {})
     assert first is not None
     assert second is not None
     assert first.digest != second.digest
+
+
+def test_the_settings_of_the_corpus_change_the_digest() -> None:
+    first, second = (
+        parent_runs.setting_of("lstm-1", block_of(1), {"corpus_settings.limit": limit})
+        for limit in ("null", "2000")
+    )
+    assert first is not None
+    assert second is not None
+    assert first.digest != second.digest
+
+
+def test_a_parent_of_an_older_version_without_the_corpus_is_kept(project: Path) -> None:
+    write_seeds(project, SCORES)
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    former = parent_runs.setting_of("lstm-1", block_of(1), {})
+    assert former is not None
+    client.set_tag(parent.info.run_id, parent_runs.DIGEST, former.former_tag)
+    tracking.sync(project)
+    [same] = parents(client)
+    assert (same.info.run_id, same.data.tags) == (parent.info.run_id, parent.data.tags)
+
+
+def test_a_chosen_name_of_a_parent_stays_beside_another_of_that_name(project: Path) -> None:
+    write_seeds(project, SCORES)
+    tracking.sync(project)
+    write_seeds(project, SCORES, model={"hidden": 16, "layers": 1})
+    for seed in SCORES:
+        set_digest(project, f"lstm-{seed}", f"{seed}" * 64)
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    for parent in parents(client):
+        client.update_run(parent.info.run_id, name="for the paper")
+    tracking.sync(project)
+    assert [parent.info.run_name for parent in parents(client)] == ["for the paper"] * 2
 
 
 @pytest.mark.parametrize(
     "block", [{}, {"family": "f"}, block_of(1, setting="a' or 'a' = 'a"), block_of(1, task=None)]
 )
 def test_a_block_that_names_no_setting_has_no_parent(block: dict[str, Any]) -> None:
-    assert parent_runs.setting_of("lstm-1", block) is None
+    assert parent_runs.setting_of("lstm-1", block, {}) is None
 
 
 def test_a_run_of_an_older_version_is_of_a_setting_of_its_own_name() -> None:
     block = block_of(1)
     del block["setting"]
-    setting = parent_runs.setting_of("lstm", block)
+    setting = parent_runs.setting_of("lstm", block, {})
     assert setting is not None
     assert setting.name == "lstm"
 
@@ -435,7 +473,7 @@ def test_a_parent_is_no_training_to_anything_that_searches_runs(project: Path) -
     tracking.sync(project)
     client = mlflow_store.connect(project)
     [parent] = parents(client)
-    setting = parent_runs.setting_of("lstm-1", block_of(1))
+    setting = parent_runs.setting_of("lstm-1", block_of(1), {})
     assert setting is not None
     assert mlflow_store.find_run(client, "language_model", setting.key) is None
     for run in all_runs(client):
@@ -496,7 +534,8 @@ def test_a_live_run_is_a_child_while_it_is_trained(project: Path) -> None:
 @pytest.mark.long
 def test_curves_do_not_wait_for_another_process_that_holds_the_parent(project: Path) -> None:
     write_live_params(project)
-    setting = parent_runs.setting_of("lstm-1", block_of(1) | {"search": None})
+    corpus = {"corpus_settings.text.level": "word"}
+    setting = parent_runs.setting_of("lstm-1", block_of(1) | {"search": None}, corpus)
     assert setting is not None
     client = mlflow_store.connect(project)
     with run_lock.sole(project, setting.key, lambda: True, "follower"):

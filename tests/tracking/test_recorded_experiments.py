@@ -12,6 +12,7 @@ from tracking_project import TOP, all_runs, empty_store, parents, run_block
 
 from pipeline import tracking
 from pipeline.tracking import artifacts, experiments, mlflow_store, run_names, spools
+from pipeline.tracking.run_outputs import VERSION
 
 __all__ = ["empty_store"]  # a fixture
 
@@ -20,7 +21,7 @@ SETTING = {
     "objective": {"steps": 4},
     "optim": {"name": "adam"},
     "training": {"max_epochs": 1},
-    "search": None,
+    "search": {"beam": 1},
 }
 PARAMS = {
     "corpora": {"toy": {"text": {"lowercase": False}}},
@@ -35,10 +36,17 @@ PARAMS = {
 # As dvc.yaml of the project: the options name the outputs, and a stage knows its run by DVC.
 DAG = """
 stages:
+  tokenize:
+    foreach: ${corpora}
+    do:
+      cmd: python stage.py tokenize --out data/tokens/${key}
+      params: ["corpora.${key}.text"]
+      outs: ["data/tokens/${key}"]
   train:
     foreach: ${runs}
     do:
       cmd: python stage.py train --out data/models/{run}
+      deps: ["data/tokens/${item.corpus}"]
       params: ["runs.${key}", "settings.${item.setting}.model"]
       outs: ["data/models/${key}"]
   predict:
@@ -46,6 +54,7 @@ stages:
     do:
       cmd: python stage.py predict --out data/predictions/{run}
       deps: ["data/models/${key}"]
+      params: ["runs.${key}.setting", "settings.${item.setting}.search"]
       outs: ["data/predictions/${key}"]
   evaluate:
     foreach: ${runs}
@@ -64,22 +73,27 @@ import dataclasses, hashlib, json, os, sys
 from pathlib import Path
 import pyarrow as pa
 from pipeline import tracking
-from pipeline.core import params, tables
+from pipeline.core import config, params, tables
 from pipeline.tracking import live_log
 
 if os.environ.get("FOLLOWER") == "never":  # as on a machine that gives it no processor
     live_log._start_follower = lambda *_: None
 kind, run = sys.argv[1], os.environ["DVC_STAGE"].partition("@")[2]
 out = {sys.argv[i]: Path(sys.argv[i + 1].replace("{run}", run)) for i in range(2, len(sys.argv), 2)}
-if kind == "train":
+if kind == "tokenize":
+    out["--out"].parent.mkdir(parents=True, exist_ok=True)
+    corpus = config.section(Path("params.yaml"), "corpora.toy")
+    out["--out"].write_text(json.dumps(corpus))
+elif kind == "train":
     block = dataclasses.asdict(params.run(Path("params.yaml"), run))
     trained = {key: value for key, value in block.items() if key != "search"}
-    digest = hashlib.sha256(json.dumps(trained).encode()).hexdigest()
+    read = Path("data/tokens/toy").read_text()
+    digest = hashlib.sha256((json.dumps(trained) + read).encode()).hexdigest()
     work = out["--out"]
     work.mkdir(parents=True)
     with tracking.live(
-        run=run, digest=digest, work=Path(os.environ["TMPDIR"]), root=Path(os.environ["DVC_ROOT"]),
-        params=block, tags={"device": "cpu"},
+        run=run, digest=digest, work=Path(os.environ["TMPDIR"]), root=Path("."), params=block,
+        tags={"device": "cpu"},
     ) as log:
         for step in range(1, 5):
             log({"train/loss": 1 / step}, step)
@@ -90,12 +104,16 @@ if kind == "train":
     (work / "model.safetensors").write_bytes(digest.encode())
 elif kind == "predict":
     out["--out"].mkdir(parents=True)
-    sample = {"row": 0, "prompt": run, "reference": "a", "text": "b", "log_prob": -1.5}
+    beam = config.section(Path("params.yaml"), "settings.lstm.search.beam")
+    sample = {"row": 0, "prompt": run, "reference": "a", "text": "b", "log_prob": -beam}
     table = pa.Table.from_pylist([sample], tables.SAMPLES)
     tables.write(out["--out"] / "samples.parquet", table)
 elif kind == "evaluate":
     facts = json.loads(Path(f"data/models/{run}/config.json").read_text())
     score = 100 - facts["run"]["model"]["hidden"] + int(run[-1])
+    lowercase = config.section(Path("params.yaml"), "corpora.toy.text.lowercase")
+    beam = config.section(Path("params.yaml"), "settings.lstm.search.beam")
+    score -= 40 * lowercase + 0.25 * (beam - 1)
     estimate = {"score": score, "low": score - 1, "high": score + 1}
     out["--metrics"].parent.mkdir(parents=True, exist_ok=True)
     out["--metrics"].write_text(json.dumps({"run": run, "test": {"perplexity": estimate}}))
@@ -130,9 +148,17 @@ def git(root: Path, *words: str) -> str:
     return run(root, "git", "-c", "user.name=a", "-c", "user.email=a@b", *words).strip()
 
 
+EXPERIMENTS = {
+    "wide": "settings.lstm.model.hidden=16",
+    "wider": "settings.lstm.model.hidden=32",
+    "lower": "corpora.toy.text.lowercase=true",
+    "beam9": "settings.lstm.search.beam=9",
+}
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
-    """A committed project whose followers never ran, and two experiments in deleted copies."""
+    """A committed project whose followers never ran, and experiments in deleted copies."""
     root = tmp_path_factory.mktemp("repository")
     (root / "tmp").mkdir()
     (root / "mlflow.db").write_bytes(empty_store.read_bytes())
@@ -145,8 +171,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> P
     run(root, "dvc", "repro", "-q", FOLLOWER="never")
     git(root, "add", ".")
     git(root, "commit", "-qm", "baseline")
-    for name, hidden in (("wide", 16), ("wider", 32)):
-        change = f"settings.lstm.model.hidden={hidden}"
+    for name, change in EXPERIMENTS.items():
         run(root, "dvc", "exp", "run", "--temp", "-n", name, "-S", change, FOLLOWER="never")
     return root
 
@@ -159,19 +184,18 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.long
 def test_experiments_in_deleted_copies_are_recorded_with_names_scores_and_times(
-    repository: Path, no_settings: None
+    repository: Path, no_settings: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = {spool.key: (spool.start, spool.active) for spool in spools.pending(repository)}
-    assert len(times) == 6
+    assert len(times) == 8, "beam9 trains nothing"
     assert not list((repository / ".dvc/tmp/exps").glob("*/*/stage.py")), "DVC keeps its copies"
 
     message = tracking.sync(repository)
     assert "experiment wide: recorded lstm-1, lstm-2" in message
     client = mlflow_store.connect(repository)
     by_name = {run_names.without_score(run.info.run_name): run for run in all_runs(client)}
-    assert set(by_name) == {
-        f"lstm-{seed}{label}" for seed in (1, 2) for label in ("", " hidden=16", " hidden=32")
-    }
+    labels = ("", " hidden=16", " hidden=32", " lowercase=true")
+    assert set(by_name) == {f"lstm-{seed}{label}" for seed in (1, 2) for label in labels}
     for label, hidden, name in (("", 8, None), (" hidden=16", 16, "wide")):
         for seed in (1, 2):
             run = by_name[f"lstm-{seed}{label}"]
@@ -188,10 +212,31 @@ def test_experiments_in_deleted_copies_are_recorded_with_names_scores_and_times(
     settings = {
         run_names.without_score(run.info.run_name): run.data.metrics for run in parents(client)
     }
-    assert settings.keys() == {"lstm", "lstm hidden=16", "lstm hidden=32"}
+    assert settings.keys() == {f"lstm{label}" for label in labels}
+    assert settings["lstm"]["score"] == 93.5, "without the runs on another corpus"
+    assert settings["lstm lowercase=true"]["score"] == 53.5
     assert settings["lstm hidden=32"]["score"] == 69.5
     assert settings["lstm hidden=32"]["seeds"] == 2.0
     assert round(settings["lstm hidden=32"]["score_deviation"], 3) == 0.707
+
+    record = experiments.RecordedExperiments(repository)
+    ids = {
+        experiment.name: record.run_ids(VERSION, experiment) or []
+        for experiment in experiments.find(repository)
+    }
+    assert {name: len(runs) for name, runs in ids.items()} == {
+        "wide": 2,
+        "wider": 2,
+        "lower": 2,
+        "beam9": 0,
+    }
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "paper")
+    assert "experiment wide: recorded lstm-1, lstm-2" in tracking.sync(repository)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    for seed in (1, 2):
+        lowered = by_name[f"lstm-{seed} lowercase=true"]
+        assert lowered.data.params["corpus_settings.text.lowercase"] == "true"
+        assert lowered.data.tags["mlflow.source.git.commit"] == git(repository, "rev-parse", "HEAD")
 
     for _ in range(2):
         before = (repository / "mlflow.db").read_bytes()

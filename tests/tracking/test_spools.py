@@ -4,7 +4,9 @@ can lose."""
 import itertools
 import json
 import os
+import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -52,6 +54,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     """Trainings at times that the test sets, without followers."""
     clock = Clock()
     monkeypatch.setattr(spools, "now", clock)
+    monkeypatch.setattr(spools, "steady", clock)
     monkeypatch.setattr(live_log, "_start_follower", lambda *_: None)
     monkeypatch.delenv("SEQLINE_TRACKING", raising=False)
     return clock
@@ -189,6 +192,131 @@ def test_a_repeated_training_keeps_its_outcome_and_has_the_new_duration(
     tracking.sync(project)
     [run] = all_runs(mlflow_store.connect(project))
     assert (run.info.status, milliseconds(run)) == ("FINISHED", 9_000)
+    # Also where the run is brought up to date later.
+    metrics = {"run": "lstm", "test": {"perplexity": {"score": 3.0, "low": 2.0, "high": 4.0}}}
+    (project / "reports/metrics/lstm.json").write_text(json.dumps(metrics))
+    assert "lstm: brought up to date" in tracking.sync(project)
+    [run] = all_runs(mlflow_store.connect(project))
+    assert (run.info.status, milliseconds(run)) == ("FINISHED", 9_000)
+
+
+def test_a_clock_that_is_set_changes_no_duration(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = clock.now
+    jumps = itertools.cycle([3_600_000, -3_600_000])
+    with live_log.live(
+        run="lstm", digest=KEY[1], work=tmp_path, root=tmp_path, params=BLOCK
+    ) as log:
+        monkeypatch.setattr(spools, "now", lambda: clock.now + next(jumps))
+        for step in range(1, 11):
+            clock.now += 1000
+            log({"train/loss": 1.0 / step}, step)
+    spool = the_spool(tmp_path)
+    assert (spool.start, spool.active) == (began, 10_000)
+
+
+def test_without_a_follower_nothing_of_the_training_is_lost(
+    project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: Any) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(live_log, "_start_follower", refused)
+    train(project, clock, 12)
+    [line] = capsys.readouterr().err.splitlines()
+    assert "tracking stopped, training continues: " in line
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [run] = all_runs(client)
+    assert (run.info.status, milliseconds(run)) == ("FINISHED", 12_000)
+    assert curve(client, project)[:12] == list(range(1, 13))
+
+
+def test_a_write_that_fails_once_does_not_shorten_the_training(
+    project: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with live_log.live(run="lstm", digest=KEY[1], work=project, root=project, params=BLOCK) as log:
+        file = log._file  # type: ignore[attr-defined]
+        for step in range(1, 11):
+            clock.now += 1000
+            log._file = _Full() if step == 5 else file  # type: ignore[attr-defined]
+            log({"train/loss": 1.0 / step}, step)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    spool = the_spool(project)
+    assert (spool.active, spool.status) == (10_000, "FINISHED")
+
+
+class _Full:
+    """A file on a full disk."""
+
+    def write(self, _: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_training_that_is_resumed_while_its_spool_is_removed_keeps_all(
+    project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The follower gets no processor between its look at the spool and its removal."""
+    train(project, clock, 5, end="kill")
+    path = path_after_a_kill(project)
+    write = spools.write_file
+    resumed: list[threading.Thread] = []
+
+    def slow(place: Path, content: bytes, **options: Any) -> None:
+        write(place, content, **options)
+        if place.parent.name == "recorded" and not resumed:
+            resumed.append(threading.Thread(target=train, args=(project, clock, 3)))
+            resumed[0].start()
+            resumed[0].join(1)  # it waits for the lock
+
+    monkeypatch.setattr(spools, "write_file", slow)
+    sender.send_pending(project, path, sender.call_once)
+    resumed[0].join()
+    [spool] = spools.pending(project)
+    assert (spool.status, spool.active) == ("FINISHED", 8_000)
+
+
+def test_sync_leaves_trainings_of_another_store_and_says_so(
+    project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as other:
+        other.setenv("MLFLOW_EXPERIMENT_NAME", "paper")
+        train(project, clock, 3, run="gru")
+    message = tracking.sync(project)
+    assert "1 training was logged for another store: set MLFLOW_TRACKING_URI" in message
+    assert [spool.key[0] for spool in spools.pending(project)] == ["gru"]
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "paper")
+    assert "another store" not in tracking.sync(project)
+    assert spools.pending(project) == []
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_sync_leaves_a_training_of_another_container_to_its_follower(
+    at_work: bool, project: Path, clock: Clock
+) -> None:
+    train(project, clock, 3, end="kill")
+    path = spools.path_of(project, KEY)
+    here = str(spools.process_identity.current_process())
+    process = the_spool(project).process
+    namespace = process.rsplit(" ", 1)[1]
+    assert namespace == here.rsplit(" ", 1)[1]
+    other = process.replace(namespace, "pid:[1]")
+    path.write_text(path.read_text().replace(process, other))
+    clock.now += 3_600_000
+    with ExitStack() as stack:
+        if at_work:
+            stack.enter_context(run_lock.sole(project, KEY, lambda: False, "follower"))
+            for name in ("data/models/lstm", "data/predictions/lstm"):
+                shutil.rmtree(project / name)
+        message = tracking.sync(project)
+    if at_work:
+        assert "lstm: process " in message
+        assert "of another container or machine trains it" in message
+        assert all_runs(mlflow_store.connect(project)) == []
+    else:
+        assert "lstm: curves recorded" in message
+    assert bool(spools.pending(project)) == at_work
 
 
 def test_sync_says_nothing_of_a_training_that_ended_just_now(project: Path, clock: Clock) -> None:

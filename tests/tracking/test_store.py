@@ -1,6 +1,7 @@
 """The MLflow store: names that stay apart, addresses of odd paths, and stores that are damaged,
 locked or none."""
 
+import hashlib
 import http.server
 import json
 import re
@@ -301,3 +302,43 @@ def test_an_invalid_digest_is_refused(project: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": "1' or '1' = '1"}))
     with pytest.raises(UserError, match=r"got the digest .*; expected a hash"):
         tracking.sync(project)
+
+
+@pytest.mark.parametrize("words", COMMANDS[:2], ids=lambda words: words[0])
+@pytest.mark.parametrize("address", ["postgresql://u:p@127.0.0.1:$PORT/db", "http://[::1"])
+def test_an_address_that_is_none_is_refused_in_one_line(
+    address: str, words: tuple[str, ...], project: Path, seqline: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (project / "presets").mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    result = seqline(project, *words)
+    assert result.status == 2
+    assert_one_line(result)
+
+
+def test_a_relative_path_of_a_store_is_in_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path / "docs")
+    assert describe.database(tmp_path) == tmp_path / "mlflow.db"
+    assert describe.uri(tmp_path) == f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def test_scores_of_another_model_are_not_recorded(project: Path) -> None:
+    """DVC was killed before it had hashed the new model: dvc.lock has the old one, as evaluated."""
+    metrics = project / "reports/metrics/lstm.json"
+    content = json.loads(metrics.read_text())
+    (project / "data/models/lstm/model.safetensors").write_bytes(b"new")
+    metrics.write_text(json.dumps({**content, "weights": 64 * "0"}))
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [run] = all_runs(client)
+    assert "score" not in run.data.metrics
+    assert "score" not in run.data.tags
+    right = hashlib.sha256(b"new").hexdigest()
+    metrics.write_text(json.dumps({**content, "weights": right}))
+    tracking.sync(project)
+    assert "score" in client.get_run(run.info.run_id).data.metrics

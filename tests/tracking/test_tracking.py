@@ -228,6 +228,17 @@ def test_scores_of_another_model_are_not_recorded(project: Path) -> None:
     assert "valid/perplexity" in run.data.metrics
 
 
+def stopped_with_the_lock(project: Path) -> int | None:
+    """The follower, stopped while it holds the run's lock; None if it does not: between two calls
+    to the store it is free."""
+    for pid in followers(project):
+        os.kill(pid, signal.SIGSTOP)
+        if run_lock.is_held(project, ("lstm", digest_of("lstm"))):
+            return pid
+        os.kill(pid, signal.SIGCONT)
+    return None
+
+
 @pytest.mark.long
 def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it(
     project: Path, stalling: str, capsys: pytest.CaptureFixture[str]
@@ -235,10 +246,7 @@ def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it
     """The follower holds the run's lock and gets no processor; once it does, it sees that sync has
     the run, and leaves."""
     finish(start_training(project, 40, 0.0, MLFLOW_TRACKING_URI=stalling))
-    lock = run_lock._lock_path(project, ("lstm", digest_of("lstm")))
-    wait_for(lambda: lock.exists() and lock.read_text().endswith("follower\n"))
-    [follower] = followers(project)
-    os.kill(follower, signal.SIGSTOP)
+    follower = wait_for(lambda: stopped_with_the_lock(project))
     assert "lstm: " in tracking.sync(project)
     assert (
         f"finishing the record of lstm, which process {follower} began" in capsys.readouterr().err
