@@ -12,6 +12,7 @@ from pipeline.core import state_dir
 HELP = "remove outputs of runs that params.yaml no longer has, and old logs"
 
 UNUSED_DAYS = 30
+_SHOWN = 20
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +43,10 @@ def print_removed_outputs(root: Path, removed: list[Path]) -> None:
 
 
 def _print_paths(root: Path, paths: list[Path]) -> None:
-    for path in paths:
+    for path in paths[:_SHOWN]:
         print(f"  {path.relative_to(root)}")
+    if len(paths) > _SHOWN:
+        print(f"  and {len(paths) - _SHOWN} more")
 
 
 def remove_outputs(root: Path) -> list[Path]:

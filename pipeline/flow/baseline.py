@@ -1,8 +1,12 @@
 """The baseline of experiments: the commit with which `dvc exp` and `dvc metrics diff` compare."""
 
+import os
+import shlex
+from contextlib import suppress
 from pathlib import Path
 
-from pipeline.core import git
+from pipeline.core import config, git
+from pipeline.core.errors import UserError
 from pipeline.flow import publish
 
 _PARAMS = "params.yaml"
@@ -33,10 +37,22 @@ def commit_command(root: Path) -> str | None:
 
 
 def _commit(root: Path, changed: list[str]) -> str:
-    # The settings belong to the results, and so do families of the user's own.
-    sources = _changed(root, [_PARAMS, _FAMILIES])
+    # The settings belong to the results, and so do families and corpora of the user's own.
+    sources = _changed(root, [_PARAMS, _FAMILIES, *_corpora(root)])
     tops = dict.fromkeys([*sources, *(Path(path).parts[0] for path in changed)])
-    return f"git add {' '.join(tops)} && git commit -m Baseline"
+    return f"git add {' '.join(map(shlex.quote, tops))} && git commit -m Baseline"
+
+
+def _corpora(root: Path) -> list[str]:
+    """Return the files and folders of the project that corpora are read from."""
+    paths: list[str] = []
+    with suppress(UserError):
+        for block in config.section(root / _PARAMS, "corpora").values():
+            source = block.get("source") if isinstance(block, dict) else None
+            path = source.get("path") if isinstance(source, dict) else None
+            if isinstance(path, str) and (root / path).resolve().is_relative_to(root.resolve()):
+                paths.append(os.path.normpath(path))
+    return [path for path in paths if not os.path.isabs(path)]
 
 
 def _changed_outputs(root: Path) -> list[str]:

@@ -132,6 +132,8 @@ def _finding(group: Group | CrossValidation, better: str, worse: str, over: str)
     for winner, loser in ((better, worse), (worse, better)):
         if loser in group.beaten_by(winner, LEVEL):
             return f"`{winner}` is significantly better than `{loser}`, over {over}."
+    if group.pairs[0].difference == 0:
+        return f"`{better}` and `{worse}` have the same score over {over}."
     return (
         f"`{better}` has the better mean, but the difference from `{worse}` is not significant "
         f"over {over}."

@@ -181,6 +181,18 @@ def test_comparing_two_settings_gives_values_for_scripts(evaluated: Path, seqlin
     assert test["p"] == test["p_corrected"], "a single pair needs no correction"
 
 
+def test_settings_with_the_same_scores_are_said_to_be_equal(tmp_path: Path, seqline) -> None:
+    perfect = dict.fromkeys(("transformer-1", "transformer-2", "seq2seq-1", "seq2seq-2"), 0.0)
+    root = synthetic_runs.project(tmp_path / "equal", perfect, {}, rows=40)
+    shutil.copy(TOP / "dvc.yaml", root)
+    (root / "presets").mkdir()
+    for run_name in perfect:
+        run_evaluate(root, run_name, "pairs")
+    said = seqline(root, "compare", "transformer", "seq2seq").out
+    assert "`transformer` and `seq2seq` have the same score over seeds and test sentences." in said
+    assert "better mean" not in said
+
+
 def project_with_report(evaluated: Path, tmp_path: Path) -> Path:
     """A copy of the project, with a page of the report."""
     root = tmp_path / "project"

@@ -79,6 +79,17 @@ def test_the_command_of_the_note_makes_the_results_the_baseline(
     assert small.git(root, "status", "--porcelain") == ""
 
 
+def test_the_command_of_the_note_commits_a_corpus_of_one_s_own(root: Path) -> None:
+    """A clone of the commit can run it; files elsewhere stay where they are."""
+    for name in ("my phrases.tsv", "dvc.lock"):
+        with (root / name).open("a") as file:
+            file.write("# other\n")
+    corpora = "{a: {source: {path: ./my phrases.tsv}}, b: {source: {path: ../b.tsv}}, c: {}}"
+    (root / "params.yaml").write_text(f"seed: 1\ncorpora: {corpora}\n")
+    added = "git add params.yaml 'my phrases.tsv' dvc.lock && git commit -m Baseline"
+    assert baseline.commit_command(root) == added
+
+
 def test_no_note_if_the_commit_has_no_results(root: Path) -> None:
     small.git(root, "rm", "-q", "--cached", "dvc.lock")
     small.git(root, "commit", "-q", "-m", "without results")
