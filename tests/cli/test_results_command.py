@@ -189,7 +189,7 @@ def test_settings_with_the_same_scores_are_said_to_be_equal(tmp_path: Path, seql
     for run_name in perfect:
         run_evaluate(root, run_name, "pairs")
     said = seqline(root, "compare", "transformer", "seq2seq").out
-    assert "`transformer` and `seq2seq` have the same score over seeds and test sentences." in said
+    assert "`seq2seq` and `transformer` have the same score over seeds and test sentences." in said
     assert "better mean" not in said
 
 
