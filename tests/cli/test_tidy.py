@@ -38,6 +38,23 @@ def test_an_experiment_of_dvc_leaves_one_changed_line(
     assert len(differing_lines(project)) == lines, differing_lines(project)
 
 
+def test_texts_and_numbers_that_dvc_writes_bare_are_read_again(project: Path, seqline) -> None:
+    """DVC writes the text "yes" without quotes, and 0.00005 as 5e-05."""
+    path = project / "params.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("reference: positive}", 'reference: "yes"}', 1))
+    subprocess.run(["git", "commit", "-qam", "Labels"], cwd=project, check=True)
+    apply_overrides(path, ["settings.gru.optim.learning_rate=0.00005"])
+    assert "reference: yes" in path.read_text()
+    assert "learning_rate: 5e-05" in path.read_text()
+    assert seqline(project, "check").status == 0
+    result = seqline(project, "tidy")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith("settings.gru.optim.learning_rate: 5e-05\nparams.yaml is as")
+    assert len(differing_lines(project)) == 2
+    assert 'reference: "yes"' in path.read_text()
+
+
 def test_nothing_changed_gives_the_committed_bytes(project: Path, seqline) -> None:
     before = (project / "params.yaml").read_bytes()
     apply_overrides(project / "params.yaml", ["settings.transformer.model.heads=4"])
