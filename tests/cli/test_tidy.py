@@ -117,3 +117,32 @@ def test_an_invalid_value_is_refused_and_the_file_stays(project: Path, seqline) 
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith("seqline: settings.gru.model.hidden: got -1")
     assert (project / "params.yaml").read_bytes() == before
+
+
+def test_items_of_a_list_that_stay_keep_their_lines_and_comments(project: Path, seqline) -> None:
+    """Also where the texts are not printable, or would be false or have a colon in brackets."""
+    path = project / "params.yaml"
+    content = fast_yaml.load(path.read_text())
+    samples = content["corpora"]["toy_story"]["samples"]
+    samples.insert(2, {"prompt": "a family: \U0001f468\u200d\U0001f469", "reference": None})
+    samples.append({"prompt": "no", "reference": None})
+    path.write_text(fast_yaml.dump(content))
+    assert seqline(project, "tidy").status == 0
+    assert fast_yaml.load(path.read_text()) == content
+    assert differing_lines(project) == [
+        '+      - {prompt: "a family: \U0001f468\\u200d\U0001f469", reference: null}',
+        '+      - {prompt: "no", reference: null}',
+    ]
+
+
+def test_a_removed_setting_leaves_the_comment_above_the_next_section(
+    project: Path, seqline
+) -> None:
+    last = list(fast_yaml.load((project / "params.yaml").read_text())["settings"])[-1]
+    apply_overrides(project / "params.yaml", [f"~settings.{last}", f"~runs.{last}-1"])
+    written = fast_yaml.load((project / "params.yaml").read_text())
+    assert seqline(project, "tidy").status == 0
+    text = (project / "params.yaml").read_text()
+    assert fast_yaml.load(text) == written
+    assert "    search: null\n\n# Each run trains one model" in text
+    assert all(line.startswith("-") for line in differing_lines(project))
