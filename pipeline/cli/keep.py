@@ -37,7 +37,7 @@ def keep(root: Path, corpora: Sequence[str], force: bool) -> dict[str, list[str]
     A run needs its setting, its corpus, the corpus of that one's vocabulary, and the run that it
     begins from. UserError for an unknown corpus, for corpora without a run, and for a block that
     would be lost."""
-    from pipeline.cli import params_text, validate_params
+    from pipeline.cli import params_lines, validate_params
     from pipeline.core import config
     from pipeline.core.atomic import atomic_file
     from pipeline.core.errors import refuse
@@ -62,13 +62,9 @@ def keep(root: Path, corpora: Sequence[str], force: bool) -> dict[str, list[str]
     if not force:
         _refuse_losses(root, content, removed)
 
-    def edit(blocks: Any) -> None:
-        for section, names in removed.items():
-            for name in names:
-                del blocks[section][name]
-
+    paths = [(section, name) for section, names in removed.items() for name in names]
     with atomic_file(path) as partial:
-        text = params_text.edited(path.read_text(encoding="utf-8"), edit)
+        text = params_lines.without(path.read_text(encoding="utf-8"), paths)
         partial.write_text(text, encoding="utf-8")
         validate_params.check(partial)
     return removed

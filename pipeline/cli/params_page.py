@@ -188,7 +188,7 @@ _INTRODUCTION = """
 load the file. `seqline check` compares your file with them.
 
 Every key is required; only `bleu_tokenizer` may be left out. Unknown keys are refused. Write
-numbers in full: 0.001, not 1e-3. Put `no`, `010` and `2024-01-01` in quotes. Blocks under `shared:`
+numbers in full: 0.001, not 1e-3. Put `010` and `2024-01-01` in quotes. Blocks under `shared:`
 are for YAML's merge keys (`<<`), and nothing else reads them.
 """
 

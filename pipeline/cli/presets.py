@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli import params_text, prune
+from pipeline.cli import params_text, params_values, prune
 from pipeline.cli.seeds import with_seeds
 from pipeline.core import config, git, renamed_keys, yaml_reader
 from pipeline.core.atomic import atomic_file
 from pipeline.core.errors import refuse
+from pipeline.core.params import SHARED
 
 DEFAULT = "default"
 DEFAULT_TITLE = b"# The default preset"  # how the first line of the default params.yaml begins
@@ -80,25 +81,46 @@ def use(root: Path, name: str, changes: list[str], seeds: list[str], force: bool
 
 
 def changed(text: str, changes: list[str]) -> str:
-    """The YAML `text` with each `dotted.key=value` set, comments kept; a `*` in a key's place fits
-    any."""
-    return params_text.edited(text, lambda content: _change(content, changes)) if changes else text
+    """Return the YAML `text` with each `dotted.key=value` set, comments kept; a `*` in a key's
+    place fits any. No other key changes, but for those that merge a changed block of `shared`.
+
+    UserError for a change without a value, for an unknown key, and for values of broken YAML."""
+    if not changes:
+        return text
+
+    content = yaml_reader.value(text, "the preset")
+    if next(_changes({SHARED: content.get(SHARED)}, changes), None):
+        text = params_text.edited(text, lambda content: _change_shared(content, changes))
+        content = yaml_reader.value(text, "the preset")
+    wanted = params_values.unshared(content)
+    for change in changes:
+        places = list(_changes(wanted, [change]))
+        key = change.partition("=")[0]
+        if not places and (new := renamed_keys.new_name(key)) is not None:
+            raise renamed_keys.refuse_old_key(f"--set {key}", new)
+        if not places:
+            raise refuse(f"--set {key}", "no such key in the preset", "a dotted key of it")
+        for holder, last, value in places:
+            holder[last] = value
+    return params_values.with_values(text, wanted, "the preset", "Change the file by hand.")
 
 
-def _change(content: Any, changes: list[str]) -> None:
+def _change_shared(content: Any, changes: list[str]) -> None:
+    for holder, last, value in _changes({SHARED: content[SHARED]}, changes):
+        holder[last] = params_text.styled(value)
+
+
+def _changes(content: Any, changes: list[str]) -> Iterator[tuple[Any, str, Any]]:
+    """Yield every mapping, with a key of it and its new value, that the changes lead to; UserError
+    for a change without a value."""
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
             raise refuse(
                 "--set", change, "KEY=VALUE", "For example --set settings.lstm.model.hidden=256."
             )
-        holders = list(_holders(content, key.split(".")))
-        if not holders and (new := renamed_keys.new_name(key)) is not None:
-            raise renamed_keys.refuse_old_key(f"--set {key}", new)
-        if not holders:
-            raise refuse(f"--set {key}", "no such key in the preset", "a dotted key of it")
-        for holder, last in holders:
-            holder[last] = yaml_reader.value(value, f"--set {key}")
+        for holder, last in _holders(content, key.split(".")):
+            yield holder, last, yaml_reader.value(value, f"--set {key}")
 
 
 def _holders(content: Any, words: list[str]) -> Iterator[tuple[Any, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.cli import params_text
 from pipeline.core import params
 from pipeline.core.errors import refuse
 
@@ -77,7 +78,7 @@ def _with_seeds(
     text: str, content: Any, settings: dict[str, dict[str, Any]], names: list[str], count: int
 ) -> str:
     """The text with seeds 1 to `count` of the settings `names`. Updates `settings`."""
-    lines = [line + "\n" for line in text.splitlines()]
+    lines = [line + "\n" for line in params_text.split_lines(text)]
     place = {name: content["runs"].lc.key(name) for name in content["runs"]}
     rows = {name: range(row, _end(lines, row, indent)) for name, (row, indent) in place.items()}
 
@@ -138,4 +139,10 @@ def _flow_mapping(base: Any, own: Mapping[str, Any]) -> str:
     anchor = base.anchor.value
     shared = [f"<<: *{anchor}"] if anchor else []
     keys = own if anchor else dict(base.items()) | dict(own)
-    return "{" + ", ".join([*shared, *(f"{key}: {value}" for key, value in keys.items())]) + "}"
+    return (
+        "{"
+        + ", ".join(
+            [*shared, *(f"{key}: {params_text.flow(value)}" for key, value in keys.items())]
+        )
+        + "}"
+    )

@@ -1,9 +1,10 @@
 """Read YAML files so that DVC reads the same values, and within bounds.
 
-PyYAML reads YAML 1.1, and DVC (by ruamel.yaml) YAML 1.2: `010` is 8 in YAML 1.1 and 10 in 1.2, `no`
-is false in 1.1 and a text in 1.2. A scalar on which they differ is refused, as are dates, tags,
-keys that are no texts, and keys that are repeated in a mapping. Depth, digits and the expansion of
-aliases are bounded before any value is built."""
+PyYAML reads YAML 1.1, and DVC (by ruamel.yaml) reads and writes YAML 1.2. What DVC writes must be
+readable: `no` is a text here, and 5e-05 a number, as in YAML 1.2. Any other scalar on which they
+differ is refused (`010` is 8 in YAML 1.1 and 10 in 1.2), as are dates, tags, keys that are no
+texts, and keys that are repeated in a mapping. Depth, digits and the expansion of aliases are
+bounded before any value is built."""
 
 import functools
 import os
@@ -24,16 +25,41 @@ _MAX_NODES = 200_000  # with every alias written out
 _MAX_DIGITS = 18  # of a whole number: these fit 64 bits
 _SHOWN = 80  # characters of a value in a message
 
-# libyaml's loader is several times faster, where PyYAML was built with it
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
+_EXPONENT = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?[eE][-+]?[0-9]{1,3}"  # a number as Python writes it
+_TRUE_OR_FALSE = "true|True|TRUE|false|False|FALSE"
+
+
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """Return PyYAML's patterns of plain scalars by their first character, with the words for true
+    and false, and the exponents of decimal numbers, that YAML 1.2 has."""
+    resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {
+        first: [(tag, pattern) for tag, pattern in patterns if tag != f"{_TAG}bool"]
+        for first, patterns in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    added = {
+        "tTfF": (f"{_TAG}bool", re.compile(f"(?:{_TRUE_OR_FALSE})$")),
+        "-0123456789": (f"{_TAG}float", re.compile(f"{_EXPONENT}$")),
+    }
+    for firsts, scalar in added.items():
+        for first in firsts:
+            resolvers.setdefault(first, []).append(scalar)
+    return resolvers
+
+
+# libyaml's loader is several times faster, where PyYAML was built with it
+_Loader: Any = type(
+    "_Loader",
+    (getattr(yaml, "CSafeLoader", yaml.SafeLoader),),
+    {"yaml_implicit_resolvers": _resolvers()},
+)
 _TYPES = ("str", "int", "float", "bool", "null")  # of scalars in settings, as YAML names them
 _TODO_QUOTES = "Put it in quotes"
 
 # Plain scalars that every version of YAML reads alike: for these, ruamel.yaml is not used (or
 # imported).
 _SAME_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null")
-_SAME_TEXT = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[a-z][^\n]*", re.IGNORECASE)
+_SAME_TEXT = re.compile(r"(?!(?:true|false|null)$)[a-z][^\n]*", re.IGNORECASE)
 
 
 def read(path: Path, strict: bool) -> Any:
@@ -96,7 +122,7 @@ def _text(path: Path) -> str:
 
 def _load(text: str, path: Path, strict: bool, above: tuple[str, ...]) -> Any:
     try:
-        _check_depth(text, path)
+        _check_events(text, path, strict)
 
         # The nodes are checked before any value is built.
         loader = _Loader(text)
@@ -119,11 +145,13 @@ def _load(text: str, path: Path, strict: bool, above: tuple[str, ...]) -> Any:
         ) from None
 
 
-def _check_depth(text: str, path: Path) -> None:
+def _check_events(text: str, path: Path, strict: bool) -> None:
     """Refuse nesting that is too deep, by the parser's events: libyaml's composer recurses without
-    a bound."""
+    a bound. In strict mode, also refuse `%YAML 1.1`, after which DVC reads `no` as false."""
     depth = 0
     for event in yaml.parse(text, _Loader):
+        if strict and isinstance(event, yaml.DocumentStartEvent) and event.version == (1, 1):
+            raise refuse(str(path), "%YAML 1.1", "YAML 1.2", "Remove the line.")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MAX_DEPTH:
@@ -142,6 +170,7 @@ class _Check:
         self._loader, self._path, self._strict = loader, path, strict
         self._sizes: dict[int, int] = {}  # number of nodes with every alias written out, by node
         self._open: set[int] = set()  # nodes whose parts are being visited
+        self._brackets = 0  # number of open nodes in brackets or braces
 
     def check(self, node: yaml.Node, above: tuple[str, ...]) -> int:
         """Return the size of `node` at the key `above`; UserError for the first part that is
@@ -153,8 +182,11 @@ class _Check:
         if id(node) in self._sizes:
             return self._sizes[id(node)]
 
+        in_brackets = isinstance(node, yaml.CollectionNode) and bool(node.flow_style)
         self._open.add(id(node))
+        self._brackets += in_brackets
         size = 1 + sum(self._parts(node, above))
+        self._brackets -= in_brackets
         self._open.remove(id(node))
         if size > _MAX_NODES:
             expected = f"at most {_MAX_NODES}"
@@ -234,6 +266,10 @@ class _Check:
         do not have."""
         if node.style:
             return False
+        if self._brackets and ":" in node.value:
+            problem = f"{_short(node.value)}, which has a colon and stands in brackets"
+            expected = "a value that DVC can read"
+            raise self._refusal(node, where, problem, expected, f"{_TODO_QUOTES}.")
         kind = self._loader.resolve(yaml.ScalarNode, node.value, (True, False)).removeprefix(_TAG)
         self._tag(node, where, kind)
 
@@ -267,7 +303,7 @@ class _Check:
 
 
 def _readings(text: str, tag: str) -> list[Any]:
-    """Return the values of a plain scalar in YAML 1.1, where its tag is `tag`, and in YAML 1.2.
+    """Return the values of a plain scalar here, where its tag is `tag`, and in YAML 1.2.
 
     One value if they are the same."""
     if _SAME_TEXT.fullmatch(text) and tag == f"{_TAG}str":

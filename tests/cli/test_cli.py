@@ -224,8 +224,8 @@ def test_set_with_a_star_changes_every_setting(project, seqline) -> None:
         ("runs.lstm-1.seed=two", "runs.lstm-1.seed: got two; expected a whole number."),
         ("runs.lstm-1.seed=[", "--set runs.lstm-1.seed: got while parsing a flow node"),
         (
-            "settings.lstm.optim.learning_rate=1e-3",
-            "--set settings.lstm.optim.learning_rate: got 1e-3; expected a number. Write it",
+            "settings.lstm.optim.learning_rate=1.e3",
+            "--set settings.lstm.optim.learning_rate: got 1.e3; expected a number. Write it",
         ),
     ],
 )

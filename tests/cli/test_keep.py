@@ -46,6 +46,9 @@ def test_the_run_that_another_begins_with_stays_with_its_corpus(project: Path, s
     assert "removed from corpora: toy_story, toy_en_fr" in result.out
     text = (project / "params.yaml").read_text()
     assert "device: auto # auto, cpu, cuda, cuda:N or mps" in text, "comments stay"
+    assert "corpora:\n  # Reviews whose label follows a rule on word order." in text
+    assert "    search: null\n\n# Each run trains one model" in text
+    assert "\n\n\n" not in text
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,56 @@ def test_a_seed_given_to_use_changes_the_line_of_its_run(file: Path) -> None:
     )
 
 
+ALIASES = """\
+corpora:
+  a:
+    text: &t {level: word, max_tokens: null}
+  b:
+    text: *t
+settings:
+  rnn: &base
+    optim:
+      learning_rate: 0.1 # the best of five
+      betas: [0.9, 0.98]
+    hidden: 8
+  rnn_big:
+    <<: *base
+    hidden: 16
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("corpora.a.text.level", "char"),
+        ("corpora.b.text.level", "char"),
+        ("settings.rnn.optim.learning_rate", 0.5),
+        ("settings.rnn_big.optim.learning_rate", 0.5),
+        ("settings.rnn_big.optim.betas", [0.8, 0.98]),
+        ("settings.rnn.hidden", 4),
+    ],
+)
+def test_a_key_given_to_use_changes_no_block_that_shares_its_value(key: str, value: object) -> None:
+    after = presets.changed(ALIASES, [f"{key}={value}"])
+    assert changed_keys(ALIASES, after) == {key: value}
+
+
+def test_a_key_of_shared_given_to_use_changes_all_that_merge_it() -> None:
+    text = "shared:\n  training: &t\n    threads: 1\nsettings:\n  a: {<<: *t, epochs: 2}\n"
+    after = presets.changed(text, ["shared.training.threads=3"])
+    assert after == text.replace("threads: 1", "threads: 3")
+
+
+def test_a_value_given_to_use_is_written_as_every_yaml_reads_it() -> None:
+    text = "rate: 0.001\nlabel: a\nsamples: []\nlinks: [a]\n"
+    changes = ["rate=0.00001", "label='no'", 'samples=[{prompt: "no", rate: 1e-7}]']
+    changes.append('links=["https://a.b/c"]')
+    assert presets.changed(text, changes) == (
+        'rate: 0.00001\nlabel: "no"\nsamples:\n  - {prompt: "no", rate: 0.0000001}\n'
+        'links: ["https://a.b/c"]\n'
+    )
+
+
 @pytest.mark.long
 def test_experiment_of_a_setting_changes_all_of_its_seeds_and_nothing_else(
     repository: Path,

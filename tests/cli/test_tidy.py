@@ -38,6 +38,23 @@ def test_an_experiment_of_dvc_leaves_one_changed_line(
     assert len(differing_lines(project)) == lines, differing_lines(project)
 
 
+def test_texts_and_numbers_that_dvc_writes_bare_are_read_again(project: Path, seqline) -> None:
+    """DVC writes the text "yes" without quotes, and 0.00005 as 5e-05."""
+    path = project / "params.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("reference: positive}", 'reference: "yes"}', 1))
+    subprocess.run(["git", "commit", "-qam", "Labels"], cwd=project, check=True)
+    apply_overrides(path, ["settings.gru.optim.learning_rate=0.00005"])
+    assert "reference: yes" in path.read_text()
+    assert "learning_rate: 5e-05" in path.read_text()
+    assert seqline(project, "check").status == 0
+    result = seqline(project, "tidy")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith("settings.gru.optim.learning_rate: 5e-05\nparams.yaml is as")
+    assert len(differing_lines(project)) == 2
+    assert 'reference: "yes"' in path.read_text()
+
+
 def test_nothing_changed_gives_the_committed_bytes(project: Path, seqline) -> None:
     before = (project / "params.yaml").read_bytes()
     apply_overrides(project / "params.yaml", ["settings.transformer.model.heads=4"])
@@ -100,3 +117,32 @@ def test_an_invalid_value_is_refused_and_the_file_stays(project: Path, seqline) 
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith("seqline: settings.gru.model.hidden: got -1")
     assert (project / "params.yaml").read_bytes() == before
+
+
+def test_items_of_a_list_that_stay_keep_their_lines_and_comments(project: Path, seqline) -> None:
+    """Also where the texts are not printable, or would be false or have a colon in brackets."""
+    path = project / "params.yaml"
+    content = fast_yaml.load(path.read_text())
+    samples = content["corpora"]["toy_story"]["samples"]
+    samples.insert(2, {"prompt": "a family: \U0001f468\u200d\U0001f469", "reference": None})
+    samples.append({"prompt": "no", "reference": None})
+    path.write_text(fast_yaml.dump(content))
+    assert seqline(project, "tidy").status == 0
+    assert fast_yaml.load(path.read_text()) == content
+    assert differing_lines(project) == [
+        '+      - {prompt: "a family: \U0001f468\\u200d\U0001f469", reference: null}',
+        '+      - {prompt: "no", reference: null}',
+    ]
+
+
+def test_a_removed_setting_leaves_the_comment_above_the_next_section(
+    project: Path, seqline
+) -> None:
+    last = list(fast_yaml.load((project / "params.yaml").read_text())["settings"])[-1]
+    apply_overrides(project / "params.yaml", [f"~settings.{last}", f"~runs.{last}-1"])
+    written = fast_yaml.load((project / "params.yaml").read_text())
+    assert seqline(project, "tidy").status == 0
+    text = (project / "params.yaml").read_text()
+    assert fast_yaml.load(text) == written
+    assert "    search: null\n\n# Each run trains one model" in text
+    assert all(line.startswith("-") for line in differing_lines(project))

@@ -224,6 +224,26 @@ def test_seeds_in_between_are_added_where_others_are_removed(indent: int, end: s
     assert "# A comment." in after
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_end_where_those_of_yaml_end(end: str) -> None:
+    """U+2028 in a text ends no line."""
+    text = """corpora: {c: {prompt: "one\u2028two\u0085three"}}
+settings: {a: {optim: {}}, b: {optim: {}}}
+runs:
+  a-1: &a
+    setting: a
+    corpus: c
+    init_from: scratch
+    seed: 1
+  a-2: {<<: *a, seed: 2}
+  a-3: {<<: *a, seed: 3}
+  b-1: {<<: *a, setting: b}
+  b-2: {<<: *a, setting: b, seed: 2}
+"""
+    after = seeds.with_seeds(text.replace("\n", end), ["a=2"])
+    assert after == text.replace("  a-3: {<<: *a, seed: 3}\n", "")
+
+
 @pytest.mark.long
 def test_changes_and_seeds_go_together(project, seqline) -> None:
     words = ["--set", "settings.lstm.model.hidden=64", "--seeds", "lstm=2", "--seeds", "gru=3"]
