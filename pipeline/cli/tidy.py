@@ -19,23 +19,30 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
-    """Write the file, and list what differs from the commit."""
+    """Write the file, and list what differs from the commit; UserError at the end for values that
+    no stage could use."""
+    from pipeline.cli import validate_params
     from pipeline.cli.params_values import Change
 
     changes = tidy(root)
     for key, value in changes.items():
         print_escaped(f"{key}: {value.value if isinstance(value, Change) else value}")
-    what = "these keys" if changes else "no value"
-    print(f"params.yaml is as in the last commit; {what} changed")
-    if changes:
+    if not changes:
+        print("params.yaml is as in the last commit")
+    else:
+        print("params.yaml has the form of the last commit, with these keys changed")
+    if Change.ADDED in changes.values():
+        print("Going back to the last commit would remove the added blocks: commit them first.")
+    elif changes:
         print("To go back to the last commit, results included: git restore -SW . && dvc checkout")
+    validate_params.check(root / "params.yaml")
 
 
 def tidy(root: Path) -> dict[str, Any]:
     """Write the committed params.yaml with the present values; return those that differ, by dotted
     key. A block that was added or removed is one key. UserError without a committed file, and if
     the form cannot hold the values."""
-    from pipeline.cli import params_values, validate_params
+    from pipeline.cli import params_values
     from pipeline.core import config, git, yaml_reader
     from pipeline.core.atomic import atomic_file
     from pipeline.core.errors import refuse
@@ -53,7 +60,6 @@ def tidy(root: Path) -> dict[str, Any]:
 
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        validate_params.check(partial)
     return {
         ".".join(keys): (
             params_values.Change.ADDED

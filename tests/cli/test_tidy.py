@@ -58,9 +58,7 @@ def test_texts_and_numbers_that_dvc_writes_bare_are_read_again(project: Path, se
 def test_nothing_changed_gives_the_committed_bytes(project: Path, seqline) -> None:
     before = (project / "params.yaml").read_bytes()
     apply_overrides(project / "params.yaml", ["settings.transformer.model.heads=4"])
-    assert (
-        seqline(project, "tidy").out == "params.yaml is as in the last commit; no value changed\n"
-    )
+    assert seqline(project, "tidy").out == "params.yaml is as in the last commit\n"
     assert (project / "params.yaml").read_bytes() == before
 
 
@@ -69,7 +67,7 @@ def test_a_changed_block_that_settings_merge_changes_none_of_them(project: Path,
     apply_overrides(project / "params.yaml", ["shared.training.patience=5"])
     written = fast_yaml.load((project / "params.yaml").read_text())
     assert written["settings"]["gru"]["training"]["patience"] is None
-    assert seqline(project, "tidy").out.startswith("shared.training.patience: 5\nparams.yaml is as")
+    assert seqline(project, "tidy").out.startswith("shared.training.patience: 5\nparams.yaml has")
     assert fast_yaml.load((project / "params.yaml").read_text()) == written
 
 
@@ -91,6 +89,8 @@ def test_added_and_removed_blocks_are_kept(project: Path, seqline, edited) -> No
         "runs.mine-2: added",
         "runs.lstm-3: removed",
     ]
+    assert result.out.endswith("would remove the added blocks: commit them first.\n")
+    assert "git restore" not in result.out
     assert fast_yaml.load(path.read_text()) == written
     removed = [line for line in differing_lines(project) if line.startswith("-")]
     assert removed == ["-  lstm-3: {<<: *lstm, seed: 3}"]
@@ -110,13 +110,15 @@ def test_a_removed_key_of_a_merged_block_is_refused_and_the_file_stays(
     assert (project / "params.yaml").read_bytes() == before
 
 
-def test_an_invalid_value_is_refused_and_the_file_stays(project: Path, seqline) -> None:
+def test_an_invalid_value_is_shown_with_the_way_back(project: Path, seqline) -> None:
+    """The training of `dvc exp run -S` has refused it; its params.yaml is there."""
     apply_overrides(project / "params.yaml", ["settings.gru.model.hidden=-1"])
-    before = (project / "params.yaml").read_bytes()
     result = seqline(project, "tidy")
-    assert (result.status, result.out) == (2, "")
+    assert result.status == 2
+    assert result.out.startswith("settings.gru.model.hidden: -1\n")
+    assert result.out.endswith(": git restore -SW . && dvc checkout\n")
     assert result.err.startswith("seqline: settings.gru.model.hidden: got -1")
-    assert (project / "params.yaml").read_bytes() == before
+    assert len(differing_lines(project)) == 2
 
 
 def test_items_of_a_list_that_stay_keep_their_lines_and_comments(project: Path, seqline) -> None:
