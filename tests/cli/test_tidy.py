@@ -50,7 +50,7 @@ def test_texts_and_numbers_that_dvc_writes_bare_are_read_again(project: Path, se
     assert seqline(project, "check").status == 0
     result = seqline(project, "tidy")
     assert (result.status, result.err) == (0, "")
-    assert result.out.startswith("settings.gru.optim.learning_rate: 5e-05\nparams.yaml is as")
+    assert result.out.startswith("settings.gru.optim.learning_rate: 5e-05\nparams.yaml has")
     assert len(differing_lines(project)) == 2
     assert 'reference: "yes"' in path.read_text()
 
