@@ -142,7 +142,8 @@ def _table(
         cells = (_keys if kind == "jsonl" else _fields)(folder, first)
 
     columns: dict[str, Any] = dict(given)
-    if columns and separator and all(column.isdigit() for column in columns.values()):
+    are_numbers = all(column.isascii() and column.isdecimal() for column in columns.values())
+    if columns and separator and are_numbers and not set(columns.values()) <= set(cells):
         columns = {part: int(column) for part, column in columns.items()}
     else:
         _check_given(given, cells)

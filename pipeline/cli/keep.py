@@ -8,7 +8,6 @@ from typing import Any
 from pipeline.cli.arguments import print_escaped
 
 HELP = "keep only some corpora in params.yaml, with their runs and settings"
-_SECTIONS = ("corpora", "settings", "runs")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +56,7 @@ def keep(root: Path, corpora: Sequence[str], force: bool) -> dict[str, list[str]
 
     removed = {
         section: [name for name in content[section] if name not in needed[section]]
-        for section in _SECTIONS
+        for section in config.BLOCKS
     }
     if not force:
         _refuse_losses(root, content, removed)
