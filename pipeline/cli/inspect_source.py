@@ -138,6 +138,7 @@ def _table(
     separator = ""
     if kind in ("csv", "tsv"):
         kind, separator, cells = _delimited(folder, first, kind)
+        cells = [cell.strip() for cell in cells]  # as in `tabular.delimited`
     else:
         cells = (_keys if kind == "jsonl" else _fields)(folder, first)
 
