@@ -65,12 +65,13 @@ def add(
     block["text"]["lowercase"] = not keep_case
     comment = f"{counts.rows:,} {_ROWS[kind]} for training or splitting, of `seqline add corpus`"
     lines = params_text.block(name, block, comment)
+    families = add_run.families_for(root, kind)  # refuses a broken preset before a block is written
     content = params_text.with_block(path.read_text(encoding="utf-8"), "corpora", lines)
     with atomic_file(path) as partial:
         partial.write_text(content, encoding="utf-8")
         validate_corpora.check(partial, name, files=True)
     remarks = _remarks(file, guess, kind, counts, block)
-    return Added(name, "\n".join(lines), remarks, add_run.families_for(root, kind))
+    return Added(name, "\n".join(lines), remarks, families)
 
 
 def _check_exists(file: Path) -> None:

@@ -111,7 +111,7 @@ def families_for(root: Path, kind: str) -> list[str]:
 
 def all_families(root: Path) -> list[str]:
     """Families that can be added for one of the corpora of `params.yaml`."""
-    corpora = config.section(root / "params.yaml", "corpora")
+    corpora = config.blocks(root / "params.yaml", "corpora")
     kinds = {kind_of_block(block) for block in corpora.values()}
     with_text = [kind for kind in kinds if tables.has_text(kind)]
     return sorted([*_from_scratch(templates(root, with_text)), *user_family.names(root, with_text)])

@@ -123,7 +123,7 @@ def _project_names(root: Path, kind: str) -> list[str]:
         return add_run.all_families(root)
     if kind == "corpora":
         return list(config.section(root / "params.yaml", "corpora"))
-    runs = config.section(root / "params.yaml", "runs")
+    runs = config.blocks(root / "params.yaml", "runs")
     if kind == "models":
         return sorted({model_name(run["task"], run["corpus"]) for run in runs.values()})
     return [*dict.fromkeys(str(run["setting"]) for run in runs.values()), *runs]

@@ -105,7 +105,7 @@ def _examples(root: Path, command: str, corpus: str, task: str) -> tuple[str, ..
     from pipeline.scoring import tasks
     from pipeline.text.blanks import BLANK
 
-    block = config.section(root / "params.yaml", "corpora")[corpus]
+    block = config.blocks(root / "params.yaml", "corpora")[corpus]
     prompts = [str(sample["prompt"]) for sample in block["samples"]]
     fitting = [text for text in prompts if (BLANK in text) == (command == "fill")]
     if command == "neighbours":

@@ -138,11 +138,13 @@ def _table(
     separator = ""
     if kind in ("csv", "tsv"):
         kind, separator, cells = _delimited(folder, first, kind)
+        cells = [cell.strip() for cell in cells]  # as in `tabular.delimited`
     else:
         cells = (_keys if kind == "jsonl" else _fields)(folder, first)
 
     columns: dict[str, Any] = dict(given)
-    if columns and separator and all(column.isdigit() for column in columns.values()):
+    are_numbers = all(column.isascii() and column.isdecimal() for column in columns.values())
+    if columns and separator and are_numbers and not set(columns.values()) <= set(cells):
         columns = {part: int(column) for part, column in columns.items()}
     else:
         _check_given(given, cells)

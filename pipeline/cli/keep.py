@@ -8,7 +8,6 @@ from typing import Any
 from pipeline.cli.arguments import print_escaped
 
 HELP = "keep only some corpora in params.yaml, with their runs and settings"
-_SECTIONS = ("corpora", "settings", "runs")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +20,18 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Remove the other blocks, and the outputs of their stages."""
-    from pipeline.cli import prune
+    from pipeline.cli import presets, prune
 
+    saved = presets.is_saved(root)
     removed = keep(root, arguments.corpora, arguments.force)
     for section, names in removed.items():
         if names:
             print_escaped(f"removed from {section}: {', '.join(names)}")
-    print("params.yaml has the rest. `seqline use default` brings the default blocks back.")
+    print("params.yaml has the rest.")
+    if presets.default(root) is not None and saved:
+        print("`seqline use default --force` brings the default blocks back.")
+    elif presets.default(root) is not None:
+        print("Commit it; then `seqline use default` brings the default blocks back.")
     prune.print_removed_outputs(root, prune.remove_outputs(root))
 
 
@@ -37,7 +41,7 @@ def keep(root: Path, corpora: Sequence[str], force: bool) -> dict[str, list[str]
     A run needs its setting, its corpus, the corpus of that one's vocabulary, and the run that it
     begins from. UserError for an unknown corpus, for corpora without a run, and for a block that
     would be lost."""
-    from pipeline.cli import params_lines, validate_params
+    from pipeline.cli import params_lines, presets, validate_params
     from pipeline.core import config
     from pipeline.core.atomic import atomic_file
     from pipeline.core.errors import refuse
@@ -57,7 +61,7 @@ def keep(root: Path, corpora: Sequence[str], force: bool) -> dict[str, list[str]
 
     removed = {
         section: [name for name in content[section] if name not in needed[section]]
-        for section in _SECTIONS
+        for section in config.BLOCKS
     }
     if not force:
         _refuse_losses(root, content, removed)
@@ -65,6 +69,7 @@ def keep(root: Path, corpora: Sequence[str], force: bool) -> dict[str, list[str]
     paths = [(section, name) for section, names in removed.items() for name in names]
     with atomic_file(path) as partial:
         text = params_lines.without(path.read_text(encoding="utf-8"), paths)
+        text = presets.with_other_title(text)
         partial.write_text(text, encoding="utf-8")
         validate_params.check(partial)
     return removed

@@ -45,7 +45,7 @@ def without(text: str, paths: Sequence[Keys]) -> str:
 
 def with_value(text: str, path: Keys, value: Any) -> str | None:
     """Return the YAML `text` with another value of a key whose value has lines of its own; None if
-    it has none. Items of a list that are the same keep their lines."""
+    it has none, or has an anchor in them. Items of a list that are the same keep their lines."""
     lines = params_text.split_lines(text)
     place = _place(YAML().compose(text), path)
     if place is None or not isinstance(place[1], CollectionNode) or place[1].flow_style:
@@ -59,7 +59,11 @@ def with_value(text: str, path: Keys, value: Any) -> str | None:
         column = key.start_mark.column
         new = [f"{' ' * column}{line}" for line in params_text.lines_of({path[-1]: value})]
         first, end = key.start_mark.line, _last_row(key, node) + 1
-    return "\n".join([*lines[:first], *new, *lines[end:]]) + "\n"
+    changed = "\n".join([*lines[:first], *new, *lines[end:]]) + "\n"
+    with suppress(UserError):  # of an anchor that was in the lines
+        yaml_reader.value(changed, "params.yaml")
+        return changed
+    return None
 
 
 def _parent(content: Any, path: Keys) -> Any:

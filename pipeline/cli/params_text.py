@@ -97,7 +97,7 @@ def _keep_anchors(content: Any) -> None:
 def block(name: str, values: Mapping[str, Any], comment: str, anchor: str = "") -> list[str]:
     """Lines of the block `name` of a section, without indentation. Mappings that fit into a line
     stand in one."""
-    head = f"{name}: &{anchor}" if anchor else f"{name}:"
+    head = f"{_text(name)}: &{anchor}" if anchor else f"{_text(name)}:"
     return [f"{head} # {comment}" if comment else head, *lines_of(values, 1)]
 
 

@@ -49,12 +49,7 @@ def use(root: Path, name: str, changes: list[str], seeds: list[str], force: bool
             )
         raise refuse("preset", name, "one of " + ", ".join(presets), todo)
     target, file = root / "params.yaml", root / "presets" / f"{name}.yaml"
-    if (
-        not force
-        and target.exists()
-        and target.read_bytes()
-        not in (*presets.values(), git.output(root, "show", "HEAD:./params.yaml"))
-    ):
+    if not force and not is_saved(root):
         raise refuse(
             "params.yaml",
             "edits that are in no commit and no preset",
@@ -78,6 +73,20 @@ def use(root: Path, name: str, changes: list[str], seeds: list[str], force: bool
             temporary.write_text(with_seeds(text, seeds), encoding="utf-8")
             validate_params.check(temporary)
     return prune.remove_outputs(root)
+
+
+def is_saved(root: Path) -> bool:
+    """Return whether a preset or the last commit has params.yaml as it is; also if it is absent."""
+    target = root / "params.yaml"
+    committed = git.output(root, "show", "HEAD:./params.yaml")
+    return not target.exists() or target.read_bytes() in (*contents(root).values(), committed)
+
+
+def with_other_title(text: str) -> str:
+    """Return the text of the default preset as one that `default` takes for no default; another
+    text stays as it is."""
+    title = DEFAULT_TITLE.decode()
+    return f"# Part of the{text.removeprefix('# The')}" if text.startswith(title) else text
 
 
 def changed(text: str, changes: list[str]) -> str:

@@ -8,7 +8,15 @@ from typing import Any
 
 from pipeline.cli import presets
 from pipeline.core import config, yaml_reader
+from pipeline.core.errors import not_utf8, refuse
 from pipeline.corpora import kind_of
+
+# Keys that blocks of a preset must have, by section.
+_KEYS = {
+    "corpora": {"format", "read"},
+    "settings": {"model", "objective", "optim", "training", "search"},
+    "runs": {"setting", "family", "task", "corpus", "init_from"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,25 @@ def templates(root: Path, kinds: Sequence[str]) -> Iterator[tuple[Template, str,
 
 @cache
 def _content(name: str, text: bytes) -> Any:
-    return yaml_reader.value(text.decode("utf-8"), name)
+    """The content of a preset; UserError, which names its file, for one that is unfinished."""
+    where = "the committed params.yaml" if name == presets.DEFAULT else f"presets/{name}.yaml"
+    if refusal := not_utf8(where, text):
+        raise refusal
+    content = yaml_reader.value(text.decode("utf-8-sig"), where)
+    todo = "Complete the preset, or move it to another folder."
+    for section, keys in _KEYS.items():
+        blocks = content.get(section) if isinstance(content, Mapping) else None
+        if not isinstance(blocks, Mapping):
+            raise refuse(f"{where}, {section}", blocks, "a section with blocks", todo)
+        for block_name, block in blocks.items():
+            if not isinstance(block, Mapping) or not keys <= block.keys():
+                expected = f"a section with the keys {', '.join(sorted(keys))}"
+                raise refuse(f"{where}, {section}.{block_name}", block, expected, todo)
+    for run_name, run in content["runs"].items():
+        if run["setting"] not in content["settings"]:
+            expected = "a setting of the preset"
+            raise refuse(f"{where}, runs.{run_name}.setting", run["setting"], expected, todo)
+    return content
 
 
 def kind_of_block(block: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ def can_load(root: Path) -> bool:
 def _runs(root: Path, settings: Collection[str] | None) -> list[str]:
     return [
         name
-        for name, block in config.section(root / "params.yaml", "runs").items()
+        for name, block in config.blocks(root / "params.yaml", "runs").items()
         if settings is None or block["setting"] in settings
     ]
 

@@ -49,7 +49,7 @@ def _names(path: Path, key: str, mistakes: Mistakes) -> list[str]:
     names: list[str] = []
     with mistakes.collect():
         blocks = config.section(path, key)
-        if not isinstance(blocks, dict) or not blocks:
+        if not blocks:
             raise refuse(key, blocks, "a section with at least one block")
         for name in blocks:
             with mistakes.collect():
@@ -74,7 +74,7 @@ def _runs(path: Path, names: list[str], kinds: Mapping[str, str], mistakes: Mist
 
 def _unused(path: Path, settings: Sequence[str]) -> str:
     """A line about settings without a run, which no stage reads; "" if there are none."""
-    used = {block.get("setting") for block in config.section(path, "runs").values()}
+    used = {block.get("setting") for block in config.blocks(path, "runs").values()}
     unused = [name for name in settings if name not in used]
     return f"\nsettings without a run, which nothing reads: {', '.join(unused)}" if unused else ""
 

@@ -45,7 +45,7 @@ def _used_values(files: Iterable[Path]) -> dict[str, Counter[Any]]:
     """Count the values that the settings of the files have for each key of `model:`."""
     used: dict[str, Counter[Any]] = {}
     for file in files:
-        for setting in config.read(file).get("settings", {}).values():
+        for setting in (config.read(file).get("settings") or {}).values():
             model = setting.get("model") if isinstance(setting, Mapping) else None
             for key, value in (model or {}).items():
                 if isinstance(value, list):

@@ -23,6 +23,7 @@ from pipeline.core.errors import UserError, refuse
 from pipeline.core.mistakes import Mistakes
 
 T = typing.TypeVar("T")
+BLOCKS = ("corpora", "settings", "runs")  # sections of params.yaml that have named blocks
 _FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
 
 
@@ -37,7 +38,7 @@ def read(path: Path, strict: bool = True) -> dict[str, Any]:
 
 def section(path: Path, dotted: str) -> Any:
     """Return the part of the YAML file under the dotted key; UserError with the choices if it is
-    absent."""
+    absent, and for one of `BLOCKS` that is no mapping."""
     value: Any = _mapping(path)
     parents: list[str] = []
     for key in dotted.split("."):
@@ -48,7 +49,20 @@ def section(path: Path, dotted: str) -> Any:
             )
         value = value[key]
         parents.append(key)
+    if dotted in BLOCKS and not isinstance(value, Mapping):
+        raise refuse(
+            dotted, value, "a section with at least one block", "Add one, or write {} for none."
+        )
     return copy.deepcopy(value)
+
+
+def blocks(path: Path, name: str) -> dict[str, dict[str, Any]]:
+    """Return the blocks of a section by name; UserError if it, or one of them, is no mapping."""
+    content: dict[str, dict[str, Any]] = section(path, name)
+    for key, block in content.items():
+        if not isinstance(block, Mapping):
+            raise refuse(f"{name}.{key}", block, "a section")
+    return content
 
 
 def _mapping(path: Path, strict: bool = True) -> dict[str, Any]:

@@ -267,8 +267,6 @@ def run(path: Path, name: str) -> Run:
     entry = config.load(_Entry, content, where)
     for key, section in (("setting", "settings"), ("corpus", "corpora")):
         choices = config.section(path, section)
-        if not isinstance(choices, Mapping):
-            raise refuse(section, choices, "a section with at least one block")
         if getattr(entry, key) not in choices:
             raise refuse(
                 f"{where}.{key}",

@@ -57,7 +57,7 @@ def check_baselines(root: Path, settings: Settings) -> None:
     Models of which params.yaml has no run are skipped: they belong to other presets."""
     if not settings.beats_baseline:
         return
-    runs: dict[str, dict[str, str]] = config.section(root / "params.yaml", "runs")
+    runs = config.blocks(root / "params.yaml", "runs")
     models = {f"{run['task']}-{run['corpus']}": run for run in runs.values()}
     for model, name in settings.beats_baseline.items():
         if name is not None and model in models:
@@ -90,7 +90,7 @@ def contender(root: Path, name: str) -> Contender:
 
 
 def _block(root: Path, name: str, where: str = "RUN") -> dict[str, object]:
-    runs: dict[str, dict[str, object]] = config.section(root / "params.yaml", "runs")
+    runs = config.blocks(root / "params.yaml", "runs")
     if name not in runs:
         raise refuse(where, name, "one of " + ", ".join(runs))
     return runs[name]

@@ -26,7 +26,7 @@ def fold_texts(file: Path) -> list[FoldText]:
     """The texts of the params file that are several corpora."""
     names_by_text: dict[str, list[str]] = {}
     folds: dict[str, int] = {}
-    for name, block in config.section(file, "corpora").items():
+    for name, block in config.blocks(file, "corpora").items():
         split = block.get("split")
         if isinstance(split, dict) and split.get("method") == "folds":
             # Folds of one text are equal but for the fold and the corpus of the vocabulary, which

@@ -8,9 +8,8 @@ from pipeline.core.errors import refuse
 
 
 def blocks(root: Path) -> dict[str, dict[str, Any]]:
-    """The section `runs` of params.yaml."""
-    runs: dict[str, dict[str, Any]] = config.section(root / "params.yaml", "runs")
-    return runs
+    """The section `runs` of params.yaml; UserError if it, or a run, is no section."""
+    return config.blocks(root / "params.yaml", "runs")
 
 
 def first_run(root: Path, name: str) -> str | None:

@@ -334,3 +334,46 @@ def test_a_block_goes_to_the_end_of_its_section() -> None:
 def test_a_section_without_lines_of_blocks_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="a: got nothing to add to; expected a section with a blo"):
         params_text.with_block(text, "a", ["z: 1"])
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [
+        (
+            b"settings: {}\n",
+            "presets/mine.yaml, corpora: got None; expected a section with blocks.",
+        ),
+        (
+            b"corpora: {}\nsettings: {}\nruns: {a: {setting: b}}\n",
+            "presets/mine.yaml, runs.a: got {'setting': 'b'}; expected a section with the keys ",
+        ),
+        ("# é\n".encode("latin-1"), "presets/mine.yaml: got byte 0xe9"),
+    ],
+)
+def test_an_unfinished_preset_is_refused_before_a_block_is_written(
+    preset: bytes, message: str, project, seqline
+) -> None:
+    (project / "presets/mine.yaml").write_bytes(preset)
+    (project / "reviews.csv").write_text("text,label\nso good it is,1\nso bad it is,0\n")
+    before = (project / "params.yaml").read_bytes()
+    said = seqline(project, "add", "corpus", "reviews.csv")
+    assert said.status == 2
+    assert said.err.startswith(f"seqline: {message}"), said.err
+    assert said.err.count("\n") == 1
+    assert (project / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["family", "2024", "null"])
+def test_a_text_that_is_not_printable_and_a_name_that_is_no_text_are_written(
+    name: str, project, seqline
+) -> None:
+    """A family emoji has joiners between characters beyond the basic plane."""
+    file = project / f"{name}.csv"
+    file.write_text(
+        "text,label\na \U0001f468\u200d\U0001f469 is here,1\nso bad it is,0\n", encoding="utf-8"
+    )
+    said = seqline(project, "add", "corpus", file.name)
+    assert (said.status, said.err) == (0, "")
+    block = config.section(project / "params.yaml", "corpora")[name]
+    assert "a \U0001f468\u200d\U0001f469 is here" in [row["prompt"] for row in block["samples"]]
+    assert block["vocab"]["corpus"] == name

@@ -195,3 +195,30 @@ def test_a_text_without_labels_says_how_to_name_them(project, seqline) -> None:
     result = seqline(project, "add", "corpus", "x.csv")
     assert "no column of labels was recognized; for classification add --label NAME" in result.out
     assert corpus(project, "x")["read"]["columns"] == {"text": "review"}
+
+
+@pytest.mark.parametrize(
+    ("heading", "options", "columns"),
+    [
+        ("0,1", ["--text", "0", "--label", "1"], {"text": "0", "label": "1"}),
+        ("x,y", ["--text", "0", "--label", "1"], {"text": 0, "label": 1}),
+        ("text, label", [], {"text": "text", "label": "label"}),
+        ("a , b", ["--text", "a", "--label", "b"], {"text": "a", "label": "b"}),
+    ],
+)
+def test_a_column_is_named_by_its_heading_or_else_by_its_number(
+    heading: str, options: list[str], columns: dict[str, str | int], project, seqline
+) -> None:
+    (project / "mine.csv").write_text(f"{heading}\na b c,d\nb c d,e\n")
+    said = seqline(project, "add", "corpus", "mine.csv", *options)
+    assert (said.status, said.err) == (0, "")
+    assert corpus(project, "mine")["read"]["columns"] == columns
+    rows = 2 if isinstance(columns["text"], str) else 3
+    assert f"{rows} labelled texts" in said.out
+
+
+def test_a_digit_that_is_no_number_is_refused_as_a_column(project, seqline) -> None:
+    (project / "mine.csv").write_text("text,label\na b c,d\n")
+    said = seqline(project, "add", "corpus", "mine.csv", "--text", "\u00b2")
+    assert said.status == 2
+    assert said.err == "seqline: --text: got \u00b2; expected one of the columns text, label.\n"

@@ -1,5 +1,6 @@
 """`seqline keep`: params.yaml with some corpora alone."""
 
+import subprocess
 from pathlib import Path
 
 import fast_yaml
@@ -49,6 +50,31 @@ def test_the_run_that_another_begins_with_stays_with_its_corpus(project: Path, s
     assert "corpora:\n  # Reviews whose label follows a rule on word order." in text
     assert "    search: null\n\n# Each run trains one model" in text
     assert "\n\n\n" not in text
+
+
+def test_the_default_blocks_come_back_by_the_printed_command(project: Path, seqline) -> None:
+    default = (project / "params.yaml").read_bytes()
+    printed = seqline(project, "keep", "toy_reviews").out
+    assert "`seqline use default --force` brings the default blocks back." in printed
+    assert seqline(project, "use", "default", "--force").status == 0
+    assert (project / "params.yaml").read_bytes() == default
+
+    # After a commit too; the file that was kept is no default.
+    seqline(project, "keep", "toy_reviews")
+    subprocess.run(["git", "commit", "-qam", "Keep one"], cwd=project, check=True)
+    assert seqline(project, "use", "default").status == 0
+    assert (project / "params.yaml").read_bytes() == default
+
+
+def test_edits_are_committed_before_the_default_blocks_come_back(
+    project: Path, seqline, edited
+) -> None:
+    edited(project, "evaluation.seed", 2)
+    printed = seqline(project, "keep", "toy_reviews").out
+    assert "Commit it; then `seqline use default` brings the default blocks back." in printed
+    assert seqline(project, "use", "default").status == 2
+    subprocess.run(["git", "commit", "-qam", "Keep one"], cwd=project, check=True)
+    assert seqline(project, "use", "default").status == 0
 
 
 @pytest.mark.parametrize(

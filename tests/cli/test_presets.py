@@ -205,6 +205,12 @@ def test_a_key_given_to_use_changes_no_block_that_shares_its_value(key: str, val
     assert changed_keys(ALIASES, after) == {key: value}
 
 
+def test_a_block_with_an_anchor_stays_where_an_alias_has_it() -> None:
+    text = "a:\n  optim: &o\n    rate: 1\nb:\n  optim: *o\n"
+    after = presets.changed(text, ["a.optim=null"])
+    assert fast_yaml.load(after) == {"a": {"optim": None}, "b": {"optim": {"rate": 1}}}
+
+
 def test_a_key_of_shared_given_to_use_changes_all_that_merge_it() -> None:
     text = "shared:\n  training: &t\n    threads: 1\nsettings:\n  a: {<<: *t, epochs: 2}\n"
     after = presets.changed(text, ["shared.training.threads=3"])

@@ -1167,3 +1167,40 @@ def test_any_value_in_any_place_is_in_order_or_refused_in_one_line(tmp_path) -> 
             except UserError:  # which is one printable line, whatever it holds
                 refused += 1
     assert refused > 100
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check",),
+        ("runs",),
+        ("results",),
+        ("compare", "lstm", "gru"),
+        ("translate", "--run", "lstm"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_an_empty_section_or_run_is_refused_in_one_line(
+    command: tuple[str, ...], project, seqline
+) -> None:
+    path = project / "params.yaml"
+    above = path.read_text().partition("\nruns:\n")[0]
+    for text, line in (
+        ("runs:\n", "runs: got None; expected a section with at least one block. Add one, or "),
+        ("runs:\n  a-1:\n", "runs"),
+    ):
+        path.write_text(f"{above}\n{text}")
+        said = seqline(project, *command)
+        assert said.status == 2
+        assert said.err.startswith(f"seqline: {line}"), said.err
+        assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", config.BLOCKS)
+def test_a_section_without_blocks_is_a_mapping_or_refused(name: str, tmp_path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"{name}:\n")
+    with pytest.raises(UserError, match=rf"^{name}: got None; expected a section with at least "):
+        config.section(path, name)
+    path.write_text(f"{name}: {{}}\n")
+    assert config.blocks(path, name) == config.section(path, name) == {}
