@@ -148,7 +148,9 @@ def _table(
         columns = {part: int(column) for part, column in columns.items()}
     else:
         _check_given(given, cells)
-    columns = columns or _parts(cells)
+    is_number = any(isinstance(column, int) for column in columns.values())
+    if set(given) <= {"label"} and not is_number:
+        columns = _parts(cells, given.get("label"))
     if not columns:
         shown = ", ".join(cell[:30] for cell in cells[:12])
         todo = "Name them: --source A --target B, or --text A --label B, or --text A, or "
@@ -162,7 +164,10 @@ def _table(
         read["separator"] = separator
     notes += _ignored(names, files)
     if set(columns) == {"text"} and not given and len(cells) > 1:
-        notes.append("no column of labels was recognized; for classification add --label NAME")
+        notes.append(
+            "no column of labels was recognized; for classification remove the block, and add the "
+            "corpus again with --label COLUMN"
+        )
     return Guess(kind, read, tuple(cells), notes)
 
 
@@ -234,8 +239,11 @@ def _label(name: str) -> str | None:
     return labels[0] if len(labels) == 1 else None
 
 
-def _parts(cells: Sequence[str]) -> dict[str, Any]:
-    """Column of each part by the names of the columns; empty if they tell nothing."""
+def _parts(cells: Sequence[str], given_label: str | None) -> dict[str, Any]:
+    """Column of each part by the names of the columns, and the label's if that is given; empty if
+    they tell nothing."""
+    if given_label is not None:
+        return _with_text(cells, given_label)
     source, target = (_first(cells, known) for known in (_SOURCE, _TARGET))
     if source and target:
         return {"source": source, "target": target}
@@ -243,9 +251,15 @@ def _parts(cells: Sequence[str]) -> dict[str, Any]:
     if len(languages) == 2:
         return {"source": languages[0], "target": languages[1]}
 
-    pair = [_exactly(cells, known) for known in (_PREMISE, _HYPOTHESIS)]
-    text = _first(cells, _TEXT)
-    label = _first([cell for cell in cells if cell not in (text, *pair)], _LABEL)
+    return _with_text(cells, None)
+
+
+def _with_text(cells: Sequence[str], label: str | None) -> dict[str, Any]:
+    """Columns of a text, or of two, and of their label, which may be given; empty without one."""
+    others = [cell for cell in cells if cell != label]
+    pair = [_exactly(others, known) for known in (_PREMISE, _HYPOTHESIS)]
+    text = _first(others, _TEXT)
+    label = label or _first([cell for cell in cells if cell not in (text, *pair)], _LABEL)
     if all(pair) and label:
         return {"premise": pair[0], "hypothesis": pair[1], "label": label}
     if text is None:

@@ -193,8 +193,11 @@ def test_columns_that_names_do_not_tell_are_given(project, seqline) -> None:
 def test_a_text_without_labels_says_how_to_name_them(project, seqline) -> None:
     (project / "x.csv").write_text("review,kind\nIt is fine today,x\n")
     result = seqline(project, "add", "corpus", "x.csv")
-    assert "no column of labels was recognized; for classification add --label NAME" in result.out
+    assert "no column of labels was recognized; for classification remove the block" in result.out
     assert corpus(project, "x")["read"]["columns"] == {"text": "review"}
+    result = seqline(project, "add", "corpus", "x.csv", "--name", "again", "--label", "kind")
+    assert result.status == 0, "the column of texts is recognized as before"
+    assert corpus(project, "again")["read"]["columns"] == {"text": "review", "label": "kind"}
 
 
 @pytest.mark.parametrize(
