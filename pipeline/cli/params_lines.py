@@ -38,7 +38,8 @@ def without(text: str, paths: Sequence[Keys]) -> str:
 
     def edit(content: Any) -> None:
         for path in paths:
-            _parent(content, path).pop(path[-1], None)
+            with suppress(KeyError):  # of a merged key, which stays
+                _parent(content, path).pop(path[-1], None)
 
     return params_text.edited(text, edit)
 

@@ -26,8 +26,8 @@ from pipeline.tracking import (
     spools,
 )
 from pipeline.tracking.experiments import Experiment
-from pipeline.tracking.parent_runs import Setting
 from pipeline.tracking.run_outputs import VERSION, Outputs, read_outputs
+from pipeline.tracking.setting import Setting, setting_of
 
 _STATE = "seqline.synced"
 _FOLLOWER_SECONDS = 3.0  # a follower with nothing in its way needs one
@@ -66,12 +66,13 @@ def sync(root: Path) -> str:
         for experiment in experiments.find(root):
             if _is_recorded(client, record.run_ids(VERSION, experiment)):
                 continue
-            new, change = _backfill_experiment(client, root, experiment, stages, known)
+            new, change, is_final = _backfill_experiment(client, root, experiment, stages, known)
             of_experiments += new
-            recorded[experiment] = [
-                mlflow_store.find_run(client, _task(outputs), outputs.key).info.run_id
-                for outputs in new
-            ]
+            if is_final:
+                recorded[experiment] = [
+                    mlflow_store.find_run(client, _task(outputs), outputs.key).info.run_id
+                    for outputs in new
+                ]
             lines += [f"experiment {experiment.name}: {change}"] if change else []
         lines += [
             f"setting {setting.title}: {change}"
@@ -111,7 +112,7 @@ def _send_pending(root: Path) -> list[str]:
     if elsewhere:
         logged = "1 training was" if elsewhere == 1 else f"{elsewhere} trainings were"
         lines.append(
-            f"{logged} logged for another store: set MLFLOW_TRACKING_URI and "
+            f"{logged} logged for another store: set or unset MLFLOW_TRACKING_URI and "
             "MLFLOW_EXPERIMENT_NAME as then, and run `seqline sync`"
         )
     return lines
@@ -123,8 +124,7 @@ def _task(outputs: Outputs) -> str:
 
 def _is_recorded(client: Any, run_ids: list[str] | None) -> bool:
     """Return whether an experiment was recorded, with runs that are still there."""
-    ids = run_ids or []
-    return bool(ids) and all(mlflow_store.is_active(client, run_id) for run_id in ids)
+    return run_ids is not None and all(mlflow_store.is_active(client, run_id) for run_id in run_ids)
 
 
 def _send(root: Path, spool: spools.SpoolInfo) -> str:
@@ -147,21 +147,20 @@ def _backfill_experiment(
     experiment: Experiment,
     stages: Mapping[str, Any],
     known: set[tuple[str, str]],
-) -> tuple[list[Outputs], str]:
-    """Record the runs that an experiment trained; return them, and the change, "" for none.
+) -> tuple[list[Outputs], str, bool]:
+    """Record the runs that an experiment trained; return them, the change ("" for none), and
+    whether another sync would find no more.
 
-    Without the runs of `known` keys, which the project has as well."""
+    Without the runs of `known` keys, which the project has as well at present."""
     try:
         with experiments.outputs(root, experiment, stages) as changed:
-            new = [
-                outputs
-                for outputs in changed
-                if outputs.key not in known and _is_trained_by(client, experiment, outputs)
-            ]
+            others = [outputs for outputs in changed if outputs.key not in known]
+            new = [outputs for outputs in others if _is_trained_by(client, experiment, outputs)]
             changes = [outputs.name for outputs in new if backfill_run(client, root, outputs)]
     except UserError as error:
-        return [], f"not recorded: {error}"
-    return new, f"recorded {', '.join(changes)}" if changes else ""
+        return [], f"not recorded: {error}", False
+    change = f"recorded {', '.join(changes)}" if changes else ""
+    return new, change, bool(new) or len(others) == len(changed)
 
 
 def _is_trained_by(client: Any, experiment: Experiment, outputs: Outputs) -> bool:
@@ -177,7 +176,7 @@ def _by_setting(trained: Iterable[Outputs]) -> list[tuple[Setting, list[Outputs]
     """Group the runs by the settings that they were trained with."""
     groups: dict[str, tuple[Setting, list[Outputs]]] = {}
     for outputs in trained:
-        setting = parent_runs.setting_of(outputs.name, outputs.block, outputs.corpus, outputs.label)
+        setting = setting_of(outputs.name, outputs.block, outputs.corpus, outputs.label)
         if setting is not None:
             groups.setdefault(setting.digest, (setting, []))[1].append(outputs)
     return list(groups.values())

@@ -4,90 +4,24 @@ A parent is no training: it has none of the tags by which `mlflow_store.find_run
 identified by the digest of the setting's hyperparameters, family, task, corpus and the corpus's
 settings."""
 
-import hashlib
-import json
 import math
-import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from mlflow.entities import ViewType
 
-from pipeline.core.params import SETTING_KEYS
 from pipeline.tracking import describe, mlflow_store, run_names, run_scores
 from pipeline.tracking.run_outputs import Outputs
+from pipeline.tracking.setting import TAG_LENGTH, Setting, without_source
 
 DIGEST, NAME = "seqline.setting", "seqline.setting_name"
 PARENT = "mlflow.parentRunId"
 _SOURCE_TAGS = ("mlflow.source.name", "mlflow.source.type")
-_SAFE_NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)  # the name is part of a search in MLflow
-_UNTRAINED_KEYS = {"search"}  # training ignores it: runs with another search are the same runs
 _PAGE_SIZE = 1000
 _DECIMALS = 6  # as in reports/summary.json
-_TAG_LENGTH = 12  # letters of a digest in the tag, which MLflow's pages show
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
-    """A setting on a corpus, as its runs were trained; `params` and `corpus` are MLflow's params by
-    name, the second those of the corpus.
-
-    `label` says what differs from the committed setting (`run_names.label`)."""
-
-    name: str
-    task: str
-    params: dict[str, str]
-    corpus: dict[str, str] = field(default_factory=dict)
-    label: str = field(default="", compare=False)
-
-    @property
-    def title(self) -> str:
-        """The name, and what differs from the committed setting: `lstm hidden=512`."""
-        return f"{self.name} {self.label}".strip()
-
-    @property
-    def digest(self) -> str:
-        return _digest([self.name, self.params, self.corpus])
-
-    @property
-    def tag(self) -> str:
-        """The beginning of the digest, which identifies the setting among those of its name."""
-        return self.digest[:_TAG_LENGTH]
-
-    @property
-    def former_tag(self) -> str:
-        """The tag of older versions, which left the corpus's settings out."""
-        return _digest([self.name, self.params])[:_TAG_LENGTH]
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """The key of the parent's lock (`run_lock.sole`)."""
-        return self.name, self.digest
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def setting_of(
-    run: str, block: Mapping[str, Any], corpus: Mapping[str, str], label: str = ""
-) -> Setting | None:
-    """Return the setting of a run by its block, and `describe.corpus_settings` of its corpus; None
-    if the block does not name what a parent needs.
-
-    A block of an older version names no setting: it has that of its run."""
-    name = str(block.get("setting") or run)
-    kind = {key: str(block[key]) for key in ("family", "task", "corpus") if block.get(key)}
-    if len(kind) < 3 or not _SAFE_NAME.fullmatch(name):
-        return None
-    trained = {key: block[key] for key in SETTING_KEYS if key in block}
-    trained = {key: value for key, value in trained.items() if key not in _UNTRAINED_KEYS}
-    params = describe.flatten_texts(kind | trained)
-    return Setting(name=name, task=kind["task"], params=params, corpus=dict(corpus), label=label)
 
 
 def attach(client: Any, setting: Setting, run: Any) -> str:
@@ -264,13 +198,10 @@ def _find(client: Any, setting: Setting, parents: Sequence[Any]) -> Any:
     """Return the setting's one parent among those of its name, or None. A deleted one comes back.
 
     Two machines that share a server may both have created one: the oldest keeps the children, the
-    others are deleted in MLflow. One of an older version becomes that of the first setting that
-    asks."""
+    others are deleted in MLflow. Parents of an older version count that have a child of the
+    setting."""
     same = _tagged(parents, setting.tag)
-    active = _active(same)
-    if not active and (former := _active(_tagged(parents, setting.former_tag))):
-        mlflow_store.log(client, former[0].info.run_id, tags={DIGEST: setting.tag})
-        return client.get_run(former[0].info.run_id)
+    active = _active(same) or _claim(client, setting, _active(_tagged(parents, setting.former_tag)))
     if active:
         parent, *duplicates = active
         for duplicate in duplicates:
@@ -284,9 +215,32 @@ def _find(client: Any, setting: Setting, parents: Sequence[Any]) -> Any:
     return None
 
 
+def _claim(client: Any, setting: Setting, former: Sequence[Any]) -> list[Any]:
+    """Give the setting's tag to parents of an older version that have a child of it, and return
+    them. Children on another corpus lose their parent, until their own setting is recorded."""
+    claimed = []
+    for parent in former:
+        children = _children(client, parent)
+        strangers = [child for child in children if not _is_on_corpus(child, setting)]
+        if len(strangers) == len(children):
+            continue
+        for child in strangers:
+            client.delete_tag(child.info.run_id, PARENT)
+        mlflow_store.log(client, parent.info.run_id, tags={DIGEST: setting.tag})
+        claimed.append(client.get_run(parent.info.run_id))
+    return claimed
+
+
+def _is_on_corpus(child: Any, setting: Setting) -> bool:
+    """Return whether the run's corpus has the setting's; older runs do not tell."""
+    params = child.data.params.items()
+    corpus = {key: value for key, value in params if key.startswith("corpus_settings.")}
+    return not corpus or without_source(corpus) == setting.corpus
+
+
 def _tagged(parents: Sequence[Any], tag: str) -> list[Any]:
     """Those with the tag, or with the whole digest that it begins."""
-    return [run for run in parents if run.data.tags.get(DIGEST, "")[:_TAG_LENGTH] == tag]
+    return [run for run in parents if run.data.tags.get(DIGEST, "")[:TAG_LENGTH] == tag]
 
 
 def _search(client: Any, experiment_id: str, name: str) -> list[Any]:

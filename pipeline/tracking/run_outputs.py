@@ -21,7 +21,7 @@ from pipeline.tracking import describe, run_names, run_scores
 
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
 _EXPECTED = "JSON of a stage"
-VERSION = "2"  # of the recorded content: a new one backfills every run once
+VERSION = "3"  # of the recorded content: a new one backfills every run once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from pipeline.tracking import describe, mlflow_store, parent_runs, run_lock, spools
+from pipeline.tracking.setting import setting_of
 
 _BATCH = 500  # lines read at once
 _POLL_SECONDS = 0.5
@@ -80,10 +81,8 @@ def send(
     }
 
     label = str(header.get("label", ""))
-    # As `seqline sync` has it, from dvc.lock where that is there.
-    locked = describe.corpus_block(stages, str(header["params"].get("corpus")))
-    corpus = describe.corpus_settings(locked or header.get("corpus", {}))
-    setting = parent_runs.setting_of(header["run"], header["params"], corpus, label)
+    corpus = describe.corpus_settings(_corpus_block(header, stages))
+    setting = setting_of(header["run"], header["params"], corpus, label)
     parent_id = call(_attach, client, root, setting, run, parent_seconds)
     for points in _read_batches(lines, training):
         # A resumed training repeats the steps since its checkpoint: log each step once.
@@ -124,8 +123,8 @@ def open_run(client: Any, root: Path, header: Mapping[str, Any], stages: Mapping
         mlflow_store.log_tags(client, run, tags)
 
     corpus = str(block.get("corpus"))
-    corpus_block = {**header.get("corpus", {}), **describe.corpus_block(stages, corpus)}
-    params = {**describe.settings(block), **describe.corpus_settings(corpus_block)}
+    corpus_settings = describe.corpus_settings(_corpus_block(header, stages))
+    params = {**describe.settings(block), **corpus_settings}
     mlflow_store.log_params(client, run, params)
     inputs = {
         **describe.hashes(stages, f"encode@{corpus}", "outs"),
@@ -133,6 +132,13 @@ def open_run(client: Any, root: Path, header: Mapping[str, Any], stages: Mapping
     }
     mlflow_store.log_inputs(client, run, inputs)
     return run
+
+
+def _corpus_block(header: Mapping[str, Any], stages: Mapping[str, Any]) -> dict[str, Any]:
+    """The block of the corpus that was trained on: dvc.lock, which older spools leave it to, may be
+    of a later run."""
+    corpus = str(header["params"].get("corpus"))
+    return {**describe.corpus_block(stages, corpus), **header.get("corpus", {})}
 
 
 def _attach(client: Any, root: Path, setting: Any, run: Any, seconds: float) -> str:

@@ -13,19 +13,21 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.core import process_identity
 from pipeline.core.atomic import write_file
-from pipeline.core.locks import file_lock
+from pipeline.core.errors import redact
+from pipeline.core.locks import try_lock
 from pipeline.tracking import run_lock
 
 METRICS = b'{"step"'
 END = b'{"end"'
 STATUS = ("FINISHED", "FAILED", "KILLED")
+_LOCK_SECONDS = 3.0  # the lock is held for milliseconds
 _FAULTS = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
@@ -118,7 +120,7 @@ def create(path: Path, header: dict[str, Any]) -> None:
     began = now()
     start = began
     key = (header["run"], header["digest"])
-    with _changing(path):
+    with _changing(path):  # without the lock too: a training waits for nobody
         earlier = read(path) or read(_recorded(path))
         # After its end it is another training, with the same outcome.
         if earlier is not None and earlier.key == key and earlier.status != "FINISHED":
@@ -130,10 +132,18 @@ def create(path: Path, header: dict[str, Any]) -> None:
         write_file(path, b"".join([head, *lines, _line({"began": began})]))
 
 
-def _changing(path: Path) -> AbstractContextManager[None]:
+@contextmanager
+def _changing(path: Path) -> Iterator[bool]:
     """Hold the lock under which spools of the folder are replaced and removed: a follower that
-    records a spool must not remove the one of a training that is resumed just then."""
-    return file_lock(path.parent / "lock")
+    records a spool must not remove the one of a training that is resumed just then.
+
+    Yield whether it is held: a process that was stopped may keep it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + _LOCK_SECONDS
+    with (path.parent / "lock").open("a") as handle:
+        while not (is_held := try_lock(handle)) and time.monotonic() < until:
+            time.sleep(0.02)
+        yield is_held
 
 
 def _line(record: dict[str, Any]) -> bytes:
@@ -211,10 +221,10 @@ def has_recent(root: Path, seconds: float) -> bool:
 
 
 def store_id() -> str:
-    """Return a hash of the address of the MLflow store and of the name of its experiment, as this
-    process has them; "" for the project's own store. The address itself may contain a password."""
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
-    values = [os.environ.get(name, "") for name in names]
+    """Return a hash of the address of the MLflow store, without its password, and of the name of
+    its experiment, as this process has them; "" for the project's own store."""
+    address = redact(os.environ.get("MLFLOW_TRACKING_URI", "")).rstrip("/")
+    values = [address, os.environ.get("MLFLOW_EXPERIMENT_NAME", "")]
     return f"-{hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]}" if any(values) else ""
 
 
@@ -229,10 +239,11 @@ def mark_recorded(spool: BinaryIO, path: Path) -> None:
     """Keep the times of a spool alone, as MLflow has all of it.
 
     `spool` is the open file that was recorded. A newer one at `path` stays as it is. The times of a
-    training that finished stay if its repetition did not."""
+    training that finished stay if its repetition did not. Without the lock all stays, and is sent
+    once more."""
     content = read_file(spool, path)
-    with suppress(FileNotFoundError), _changing(path):
-        if content is None or not is_same(spool, path):
+    with suppress(FileNotFoundError), _changing(path) as is_held:
+        if content is None or not is_held or not is_same(spool, path):
             return
         before = read(_recorded(path))
         if before is not None and before.status == "FINISHED" != content.status:

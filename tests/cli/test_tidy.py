@@ -148,3 +148,13 @@ def test_a_removed_setting_leaves_the_comment_above_the_next_section(
     assert fast_yaml.load(text) == written
     assert "    search: null\n\n# Each run trains one model" in text
     assert all(line.startswith("-") for line in differing_lines(project))
+
+
+def test_a_removed_key_that_others_merge_stays_with_them(project: Path, seqline) -> None:
+    path = project / "params.yaml"
+    apply_overrides(path, ["~runs.lstm-1.task"])
+    written = fast_yaml.load(path.read_text())
+    result = seqline(project, "tidy")
+    assert (result.status, len(result.err.splitlines())) == (2, 1)
+    assert "runs.lstm-1.task" in result.err
+    assert fast_yaml.load(path.read_text()) == written

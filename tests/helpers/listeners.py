@@ -62,18 +62,26 @@ class Listeners:
             self.processes = {process for process in self.processes if process.is_running()}
             pids = {process.pid for process in self.processes}
             running = psutil.pids()
-            # In order: a parent is older than its child. A process changes its parent when that has
-            # ended, and never to one of this tree; so only new ones are asked.
-            for pid in sorted({*running} - pids - self._strangers):
-                with contextlib.suppress(psutil.Error):
-                    process = psutil.Process(pid)
-                    if process.ppid() in pids:
-                        self.processes.add(process)
-                        pids.add(pid)
+            # A process changes its parent when that has ended, and never to one of this tree: so
+            # only new ones are asked, until none is a child of those that were found.
+            fresh = {*running} - pids - self._strangers
+            while found := {pid for pid in fresh if _parent(pid) in pids}:
+                for pid in found:
+                    with contextlib.suppress(psutil.Error):
+                        self.processes.add(psutil.Process(pid))
+                pids |= found
+                fresh -= found
             self._strangers = {*running} - pids
             for process in self.processes:
                 with contextlib.suppress(psutil.Error, OSError):
                     self.found.update(_of(process))
+
+
+def _parent(pid: int) -> int | None:
+    """The parent's id; None for a process that has ended."""
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).ppid()
+    return None
 
 
 def _of(process: psutil.Process) -> Iterator[Listener]:

@@ -79,7 +79,7 @@ def write_project(root: Path, names: tuple[str, ...] = ("lstm",), steps: int = 4
         write_outputs(root, name, block, steps)
     (root / "reports" / "comparison.md").write_text("| run | perplexity |\n", encoding="utf-8")
     evaluation = {"bootstrap": 20, "confidence": 0.95, "seed": 1, "test": True}
-    corpora = {"toy": {"format": "toy"}}
+    corpora = {"toy": {"text": {"level": "word"}}}
     default_params.write(root, {"evaluation": evaluation, "corpora": corpora, "runs": runs})
     shutil.copy(ROOT / "dvc.yaml", root)
     (root / "dvc.lock").write_text(

@@ -39,6 +39,7 @@ from pipeline.tracking import (
     run_lock,
     run_names,
 )
+from pipeline.tracking.setting import setting_of
 
 __all__ = ["empty_store", "project"]  # fixtures
 
@@ -274,10 +275,10 @@ def test_another_search_is_the_same_setting(project: Path) -> None:
     """Training ignores the search: the trained runs are the same."""
     block = block_of(1)
     settings = [
-        parent_runs.setting_of("lstm-1", block | {"search": search}, {})
+        setting_of("lstm-1", block | {"search": search}, {})
         for search in (None, {"method": "beam", "beam_size": 5})
     ]
-    assert settings[0] == settings[1] == parent_runs.setting_of("lstm-2", block_of(2), {})
+    assert settings[0] == settings[1] == setting_of("lstm-2", block_of(2), {})
 
 
 @pytest.mark.parametrize(
@@ -292,8 +293,8 @@ def test_another_search_is_the_same_setting(project: Path) -> None:
     ],
 )
 def test_what_determines_a_setting_changes_its_digest(change: dict[str, Any]) -> None:
-    first = parent_runs.setting_of("lstm-1", block_of(1), {})
-    second = parent_runs.setting_of("lstm-1", block_of(1, **change), {})
+    first = setting_of("lstm-1", block_of(1), {})
+    second = setting_of("lstm-1", block_of(1, **change), {})
     assert first is not None
     assert second is not None
     assert first.digest != second.digest
@@ -301,7 +302,7 @@ def test_what_determines_a_setting_changes_its_digest(change: dict[str, Any]) ->
 
 def test_the_settings_of_the_corpus_change_the_digest() -> None:
     first, second = (
-        parent_runs.setting_of("lstm-1", block_of(1), {"corpus_settings.limit": limit})
+        setting_of("lstm-1", block_of(1), {"corpus_settings.limit": limit})
         for limit in ("null", "2000")
     )
     assert first is not None
@@ -309,12 +310,50 @@ def test_the_settings_of_the_corpus_change_the_digest() -> None:
     assert first.digest != second.digest
 
 
+def test_the_source_of_the_corpus_does_not_change_the_digest() -> None:
+    """The data are the same; others would change the digests of the runs."""
+    sources = ({"corpus_settings.source.url": "http://a"}, {"corpus_settings.source": "null"}, {})
+    first, *others = (setting_of("lstm-1", block_of(1), source) for source in sources)
+    assert first is not None
+    assert others == [first] * 2
+
+
+def test_a_parent_of_an_older_version_with_two_corpora_keeps_its_own(project: Path) -> None:
+    write_seeds(project, SCORES)
+    tracking.sync(project)
+    client = mlflow_store.connect(project)
+    [parent] = parents(client)
+    former = setting_of("lstm-1", block_of(1), {})
+    assert former is not None
+    client.set_tag(parent.info.run_id, parent_runs.DIGEST, former.former_tag)
+    # As an older version left them: a run on the corpus with other settings is a child too.
+    experiment = parent.info.experiment_id
+    tags = {"seqline.run": "lstm-9", "seqline.digest": "9" * 64, "seed": "9"}
+    stranger = client.create_run(
+        experiment, tags={**tags, "mlflow.parentRunId": parent.info.run_id}, run_name="lstm-9"
+    )
+    client.log_param(stranger.info.run_id, "corpus_settings.text.level", "char")
+    client.log_metric(stranger.info.run_id, MEAN, 90.0)
+    client.set_terminated(stranger.info.run_id)
+    tracking.sync(project)
+    [same] = parents(client)
+    assert same.info.run_id == parent.info.run_id
+    assert same.data.metrics[MEAN] == round(statistics.mean(SCORES.values()), 6)
+    assert len(children(client, same)) == 3
+
+    # On another corpus alone it is not theirs.
+    client.set_tag(parent.info.run_id, parent_runs.DIGEST, former.former_tag)
+    other = setting_of("lstm-1", block_of(1), {"corpus_settings.text.level": "char"})
+    assert other is not None
+    assert parent_runs._find(client, other, [client.get_run(parent.info.run_id)]) is None
+
+
 def test_a_parent_of_an_older_version_without_the_corpus_is_kept(project: Path) -> None:
     write_seeds(project, SCORES)
     tracking.sync(project)
     client = mlflow_store.connect(project)
     [parent] = parents(client)
-    former = parent_runs.setting_of("lstm-1", block_of(1), {})
+    former = setting_of("lstm-1", block_of(1), {})
     assert former is not None
     client.set_tag(parent.info.run_id, parent_runs.DIGEST, former.former_tag)
     tracking.sync(project)
@@ -340,13 +379,13 @@ def test_a_chosen_name_of_a_parent_stays_beside_another_of_that_name(project: Pa
     "block", [{}, {"family": "f"}, block_of(1, setting="a' or 'a' = 'a"), block_of(1, task=None)]
 )
 def test_a_block_that_names_no_setting_has_no_parent(block: dict[str, Any]) -> None:
-    assert parent_runs.setting_of("lstm-1", block, {}) is None
+    assert setting_of("lstm-1", block, {}) is None
 
 
 def test_a_run_of_an_older_version_is_of_a_setting_of_its_own_name() -> None:
     block = block_of(1)
     del block["setting"]
-    setting = parent_runs.setting_of("lstm", block, {})
+    setting = setting_of("lstm", block, {})
     assert setting is not None
     assert setting.name == "lstm"
 
@@ -473,7 +512,7 @@ def test_a_parent_is_no_training_to_anything_that_searches_runs(project: Path) -
     tracking.sync(project)
     client = mlflow_store.connect(project)
     [parent] = parents(client)
-    setting = parent_runs.setting_of("lstm-1", block_of(1), {})
+    setting = setting_of("lstm-1", block_of(1), {})
     assert setting is not None
     assert mlflow_store.find_run(client, "language_model", setting.key) is None
     for run in all_runs(client):
@@ -535,7 +574,7 @@ def test_a_live_run_is_a_child_while_it_is_trained(project: Path) -> None:
 def test_curves_do_not_wait_for_another_process_that_holds_the_parent(project: Path) -> None:
     write_live_params(project)
     corpus = {"corpus_settings.text.level": "word"}
-    setting = parent_runs.setting_of("lstm-1", block_of(1) | {"search": None}, corpus)
+    setting = setting_of("lstm-1", block_of(1) | {"search": None}, corpus)
     assert setting is not None
     client = mlflow_store.connect(project)
     with run_lock.sole(project, setting.key, lambda: True, "follower"):

@@ -277,6 +277,31 @@ def test_a_training_that_is_resumed_while_its_spool_is_removed_keeps_all(
     assert (spool.status, spool.active) == ("FINISHED", 8_000)
 
 
+def test_a_training_starts_while_a_stopped_process_holds_the_spools_lock(
+    project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spools, "_LOCK_SECONDS", 0.1)
+    train(project, clock, 2, run="gru")
+    path = spools.path_of(project, ("gru", digest_of("gru")))
+    with (path.parent / "lock").open("a") as lock:
+        assert try_lock(lock)
+        train(project, clock, 3)
+        assert (the_spool(project).active, the_spool(project).status) == (3_000, "FINISHED")
+        sender.send_pending(project, path, sender.call_once)
+        assert path.exists(), "nothing is removed without the lock"
+    sender.send_pending(project, path, sender.call_once)
+    assert not path.exists()
+
+
+def test_a_password_does_not_make_another_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = set()
+    for address in ("http://u:one@host:5000", "http://u:two@host:5000/", "http://host:6000"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        ids.add(spools.store_id())
+    assert len(ids) == 2
+    assert "" not in ids
+
+
 def test_sync_leaves_trainings_of_another_store_and_says_so(
     project: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,7 +309,7 @@ def test_sync_leaves_trainings_of_another_store_and_says_so(
         other.setenv("MLFLOW_EXPERIMENT_NAME", "paper")
         train(project, clock, 3, run="gru")
     message = tracking.sync(project)
-    assert "1 training was logged for another store: set MLFLOW_TRACKING_URI" in message
+    assert "1 training was logged for another store: set or unset MLFLOW_TRACKING_URI" in message
     assert [spool.key[0] for spool in spools.pending(project)] == ["gru"]
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "paper")
     assert "another store" not in tracking.sync(project)
