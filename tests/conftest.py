@@ -47,6 +47,13 @@ QUICK = (
 )
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """The name of the argument for the bytes of an archive: these have the time of their making,
+    and the processes that share the tests would have other names for them."""
+    is_archive = isinstance(val, bytes) and val.startswith((b"PK", b"\x1f\x8b"))
+    return argname if is_archive else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest first: workers take a file at a time, and none should begin a
     long one at the end."""

@@ -192,7 +192,9 @@ def test_an_archive_without_the_file_is_refused(data: bytes, said: str, tmp_path
     assert said in refusal(unpinned("corpus.txt", data, tmp_path), tmp_path)
 
 
-@pytest.mark.parametrize("packed", [zipped({"a.txt": TEXT}), gzip.compress(TEXT)])
+@pytest.mark.parametrize(
+    "packed", [zipped({"a.txt": TEXT}), gzip.compress(TEXT)], ids=["zip", "gzip"]
+)
 def test_the_hash_of_an_archive_is_refused_where_a_text_is_expected(
     packed: bytes, tmp_path: Path
 ) -> None:
