@@ -140,7 +140,7 @@ def _changing(path: Path) -> Iterator[bool]:
     Yield whether it is held: a process that was stopped may keep it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + _LOCK_SECONDS
-    with (path.parent / "lock").open("a") as handle:
+    with path.parent.with_name("spools.lock").open("a") as handle:
         while not (is_held := try_lock(handle)) and time.monotonic() < until:
             time.sleep(0.02)
         yield is_held

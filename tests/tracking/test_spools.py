@@ -283,7 +283,7 @@ def test_a_training_starts_while_a_stopped_process_holds_the_spools_lock(
     monkeypatch.setattr(spools, "_LOCK_SECONDS", 0.1)
     train(project, clock, 2, run="gru")
     path = spools.path_of(project, ("gru", digest_of("gru")))
-    with (path.parent / "lock").open("a") as lock:
+    with path.parent.with_name("spools.lock").open("a") as lock:
         assert try_lock(lock)
         train(project, clock, 3)
         assert (the_spool(project).active, the_spool(project).status) == (3_000, "FINISHED")
