@@ -143,14 +143,13 @@ def _table(
         cells = (_keys if kind == "jsonl" else _fields)(folder, first)
 
     columns: dict[str, Any] = dict(given)
-    are_numbers = all(column.isascii() and column.isdecimal() for column in columns.values())
-    if columns and separator and are_numbers and not set(columns.values()) <= set(cells):
-        columns = {part: int(column) for part, column in columns.items()}
+    are_numbers = all(column.isascii() and column.isdecimal() for column in given.values())
+    if given and separator and are_numbers and not set(given.values()) <= set(cells):
+        columns = {part: int(column) for part, column in given.items()}
     else:
         _check_given(given, cells)
-    is_number = any(isinstance(column, int) for column in columns.values())
-    if set(given) <= {"label"} and not is_number:
-        columns = _parts(cells, given.get("label"))
+        if set(given) <= {"label"}:
+            columns = _parts(cells, given.get("label"))
     if not columns:
         shown = ", ".join(cell[:30] for cell in cells[:12])
         todo = "Name them: --source A --target B, or --text A --label B, or --text A, or "
@@ -257,7 +256,7 @@ def _parts(cells: Sequence[str], given_label: str | None) -> dict[str, Any]:
 def _with_text(cells: Sequence[str], label: str | None) -> dict[str, Any]:
     """Columns of a text, or of two, and of their label, which may be given; empty without one."""
     others = [cell for cell in cells if cell != label]
-    pair = [_exactly(others, known) for known in (_PREMISE, _HYPOTHESIS)]
+    pair = [_exactly(others, names) for names in (_PREMISE, _HYPOTHESIS)]
     text = _first(others, _TEXT)
     label = label or _first([cell for cell in cells if cell not in (text, *pair)], _LABEL)
     if all(pair) and label:

@@ -28,10 +28,11 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
         if names:
             print_escaped(f"removed from {section}: {', '.join(names)}")
     print("params.yaml has the rest.")
-    if presets.default(root) is not None and saved:
-        print("`seqline use default --force` brings the default blocks back.")
-    elif presets.default(root) is not None:
-        print("Commit it; then `seqline use default` brings the default blocks back.")
+    if presets.default(root) is not None:
+        command = (
+            "`seqline use default --force`" if saved else "Commit it; then `seqline use default`"
+        )
+        print(f"{command} brings the default blocks back.")
     prune.print_removed_outputs(root, prune.remove_outputs(root))
 
 

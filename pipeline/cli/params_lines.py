@@ -88,7 +88,7 @@ def _place(node: Node, path: Keys) -> tuple[Node, Node] | None:
 
 
 def _is_alias(key: Node, value: Node) -> bool:
-    """Whether the value was written before its key."""
+    """Return whether the value stands before its key, as the value of an alias does."""
     return bool(value.start_mark.index < key.start_mark.index)
 
 

@@ -73,7 +73,7 @@ def unshared(value: Any) -> Any:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether they are written alike: 1, 1.0 and true are equal in Python."""
+    """Return whether two values are the same YAML; in Python, 1, 1.0 and true are equal."""
     return repr(one) == repr(other)
 
 

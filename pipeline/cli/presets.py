@@ -101,9 +101,9 @@ def changed(text: str, changes: list[str]) -> str:
     if next(_changes({SHARED: content.get(SHARED)}, changes), None):
         text = params_text.edited(text, lambda content: _change_shared(content, changes))
         content = yaml_reader.value(text, "the preset")
-    wanted = params_values.unshared(content)
+    target = params_values.unshared(content)
     for change in changes:
-        places = list(_changes(wanted, [change]))
+        places = list(_changes(target, [change]))
         key = change.partition("=")[0]
         if not places and (new := renamed_keys.new_name(key)) is not None:
             raise renamed_keys.refuse_old_key(f"--set {key}", new)
@@ -111,7 +111,7 @@ def changed(text: str, changes: list[str]) -> str:
             raise refuse(f"--set {key}", "no such key in the preset", "a dotted key of it")
         for holder, last, value in places:
             holder[last] = value
-    return params_values.with_values(text, wanted, "the preset", "Change the file by hand.")
+    return params_values.with_values(text, target, "the preset", "Change the file by hand.")
 
 
 def _change_shared(content: Any, changes: list[str]) -> None:

@@ -137,12 +137,6 @@ def _own_keys(
 def _flow_mapping(base: Any, own: Mapping[str, Any]) -> str:
     """The block of a further run of `base`, in a line: what it has in common is merged."""
     anchor = base.anchor.value
-    shared = [f"<<: *{anchor}"] if anchor else []
-    keys = own if anchor else dict(base.items()) | dict(own)
-    return (
-        "{"
-        + ", ".join(
-            [*shared, *(f"{key}: {params_text.flow(value)}" for key, value in keys.items())]
-        )
-        + "}"
-    )
+    if not anchor:
+        return params_text.flow(dict(base.items()) | dict(own))
+    return f"{{<<: *{anchor}, {params_text.flow(own)[1:]}"

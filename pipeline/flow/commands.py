@@ -47,7 +47,8 @@ def retrain(root: Path, jobs: int | None) -> int:
 
 
 class Ended(NamedTuple):
-    """How a run ended: with status 0, 1 if a stage failed, 130 or 143 if it was interrupted."""
+    """The exit status of a run (0, 1 if a stage failed, 130 or 143 if it was interrupted), and
+    whether Prefect's server was lost."""
 
     status: int
     server_lost: bool = False

@@ -60,19 +60,21 @@ def sync(root: Path) -> str:
         ]
         lines += changes
         of_experiments: list[Outputs] = []
-        known = {outputs.key for outputs in trained}
+        project_keys = {outputs.key for outputs in trained}
         record = experiments.RecordedExperiments(root)
         recorded: dict[Experiment, list[str]] = {}
         for experiment in experiments.find(root):
             if _is_recorded(client, record.run_ids(VERSION, experiment)):
                 continue
-            new, change, is_final = _backfill_experiment(client, root, experiment, stages, known)
+            try:
+                new, ids, change = _backfill_experiment(
+                    client, root, experiment, stages, project_keys
+                )
+            except UserError as error:
+                lines.append(f"experiment {experiment.name}: not recorded: {error}")
+                continue
             of_experiments += new
-            if is_final:
-                recorded[experiment] = [
-                    mlflow_store.find_run(client, _task(outputs), outputs.key).info.run_id
-                    for outputs in new
-                ]
+            recorded[experiment] = ids
             lines += [f"experiment {experiment.name}: {change}"] if change else []
         lines += [
             f"setting {setting.title}: {change}"
@@ -146,21 +148,22 @@ def _backfill_experiment(
     root: Path,
     experiment: Experiment,
     stages: Mapping[str, Any],
-    known: set[tuple[str, str]],
-) -> tuple[list[Outputs], str, bool]:
-    """Record the runs that an experiment trained; return them, the change ("" for none), and
-    whether another sync would find no more.
+    project_keys: set[tuple[str, str]],
+) -> tuple[list[Outputs], list[str], str]:
+    """Record the runs that an experiment trained; return them, the ids of the MLflow runs of all
+    that it changed, and the change, "" for none.
 
-    Without the runs of `known` keys, which the project has as well at present."""
-    try:
-        with experiments.outputs(root, experiment, stages) as changed:
-            others = [outputs for outputs in changed if outputs.key not in known]
-            new = [outputs for outputs in others if _is_trained_by(client, experiment, outputs)]
-            changes = [outputs.name for outputs in new if backfill_run(client, root, outputs)]
-    except UserError as error:
-        return [], f"not recorded: {error}", False
-    change = f"recorded {', '.join(changes)}" if changes else ""
-    return new, change, bool(new) or len(others) == len(changed)
+    Runs of the keys `project_keys` are recorded as the project's. UserError if outputs are gone."""
+    with experiments.outputs(root, experiment, stages) as changed:
+        new = [
+            outputs
+            for outputs in changed
+            if outputs.key not in project_keys and _is_trained_by(client, experiment, outputs)
+        ]
+        changes = [outputs.name for outputs in new if backfill_run(client, root, outputs)]
+    runs = [mlflow_store.find_run(client, _task(outputs), outputs.key) for outputs in changed]
+    ids = [run.info.run_id for run in runs]
+    return new, ids, f"recorded {', '.join(changes)}" if changes else ""
 
 
 def _is_trained_by(client: Any, experiment: Experiment, outputs: Outputs) -> bool:

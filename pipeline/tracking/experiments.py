@@ -66,7 +66,7 @@ class RecordedExperiments:
         return [str(run_id) for run_id in ids] if isinstance(ids, list) else None
 
     def add(self, version: str, experiment: Experiment, ids: list[str]) -> None:
-        """Store the ids of its MLflow runs; none if it has trained nothing."""
+        """Store the ids of its MLflow runs."""
         self._content[self._key(version, experiment)] = ids
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_file(self._path, json.dumps(self._content).encode(), sync=False)

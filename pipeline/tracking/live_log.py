@@ -5,7 +5,6 @@ Nothing here waits for a server: a slow, stalled or dead one delays only the fol
 becomes of the follower, the spool stays until it is recorded (spools.py). `SEQLINE_TRACKING=off`
 disables both."""
 
-import json
 import os
 import subprocess
 import sys
@@ -74,7 +73,7 @@ class Spool:
             self.flush()
         elif self._file is not None:
             with suppress(*_FAULTS):  # a disk that was full may have room again
-                self._file.write(_line(record))
+                self._file.write(spools.encode(record))
                 self._file.flush()
 
     def _now(self) -> int:
@@ -86,7 +85,7 @@ class Spool:
         self._guard(lambda file: file.flush())
 
     def _write(self, record: Callable[[], dict[str, Any]]) -> None:
-        self._guard(lambda file: file.write(_line(record())))
+        self._guard(lambda file: file.write(spools.encode(record())))
 
     def _guard(self, action: Callable[[BinaryIO], Any]) -> None:
         if self._file is None or self._failed:
@@ -96,10 +95,6 @@ class Spool:
         except _FAULTS as error:
             self._failed = True
             _warn(error)
-
-
-def _line(record: dict[str, Any]) -> bytes:
-    return json.dumps(record).encode() + b"\n"
 
 
 @contextmanager

@@ -74,12 +74,11 @@ class SpoolInfo:
     def is_foreign(self) -> bool:
         """Return whether the training has not ended and its process cannot be seen from here: it is
         of another container, machine or boot."""
-        process, here = process_identity.parse(self.process), process_identity.current_process()
-        return (
-            not self.status
-            and process is not None
-            and (process.boot_id, process.namespace) != (here.boot_id, here.namespace)
-        )
+        process = process_identity.parse(self.process)
+        if self.status or process is None:
+            return False
+        own = process_identity.current_process()
+        return (process.boot_id, process.namespace) != (own.boot_id, own.namespace)
 
 
 def now() -> int:
@@ -125,11 +124,11 @@ def create(path: Path, header: dict[str, Any]) -> None:
         # After its end it is another training, with the same outcome.
         if earlier is not None and earlier.key == key and earlier.status != "FINISHED":
             start = earlier.start
-            lines = [_line({"active": earlier.active}), *_metrics(earlier.path)]
+            lines = [encode({"active": earlier.active}), *_metrics(earlier.path)]
 
-        head = _line({**header, "at": start, "process": str(process_identity.current_process())})
+        head = encode({**header, "at": start, "process": str(process_identity.current_process())})
         # Not in place: an earlier process's follower still reads the old file.
-        write_file(path, b"".join([head, *lines, _line({"began": began})]))
+        write_file(path, b"".join([head, *lines, encode({"began": began})]))
 
 
 @contextmanager
@@ -139,14 +138,15 @@ def _changing(path: Path) -> Iterator[bool]:
 
     Yield whether it is held: a process that was stopped may keep it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    until = time.monotonic() + _LOCK_SECONDS
+    patient = run_lock.patience(_LOCK_SECONDS)
     with path.parent.with_name("spools.lock").open("a") as handle:
-        while not (is_held := try_lock(handle)) and time.monotonic() < until:
+        while not (is_held := try_lock(handle)) and patient():
             time.sleep(0.02)
         yield is_held
 
 
-def _line(record: dict[str, Any]) -> bytes:
+def encode(record: dict[str, Any]) -> bytes:
+    """Return the line of a spool that holds the record."""
     return json.dumps(record, default=str).encode() + b"\n"
 
 
@@ -256,5 +256,5 @@ def mark_recorded(spool: BinaryIO, path: Path) -> None:
         ]
         kept = _recorded(path)
         kept.parent.mkdir(exist_ok=True)
-        write_file(kept, b"".join(_line(line) for line in lines), sync=False)
+        write_file(kept, b"".join(map(encode, lines)), sync=False)
         path.unlink()

@@ -356,10 +356,10 @@ def test_an_unfinished_preset_is_refused_before_a_block_is_written(
     (project / "presets/mine.yaml").write_bytes(preset)
     (project / "reviews.csv").write_text("text,label\nso good it is,1\nso bad it is,0\n")
     before = (project / "params.yaml").read_bytes()
-    said = seqline(project, "add", "corpus", "reviews.csv")
-    assert said.status == 2
-    assert said.err.startswith(f"seqline: {message}"), said.err
-    assert said.err.count("\n") == 1
+    result = seqline(project, "add", "corpus", "reviews.csv")
+    assert result.status == 2
+    assert result.err.startswith(f"seqline: {message}"), result.err
+    assert result.err.count("\n") == 1
     assert (project / "params.yaml").read_bytes() == before
 
 
@@ -372,8 +372,8 @@ def test_a_text_that_is_not_printable_and_a_name_that_is_no_text_are_written(
     file.write_text(
         "text,label\na \U0001f468\u200d\U0001f469 is here,1\nso bad it is,0\n", encoding="utf-8"
     )
-    said = seqline(project, "add", "corpus", file.name)
-    assert (said.status, said.err) == (0, "")
+    result = seqline(project, "add", "corpus", file.name)
+    assert (result.status, result.err) == (0, "")
     block = config.section(project / "params.yaml", "corpora")[name]
     assert "a \U0001f468\u200d\U0001f469 is here" in [row["prompt"] for row in block["samples"]]
     assert block["vocab"]["corpus"] == name

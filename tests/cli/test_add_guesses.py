@@ -213,15 +213,15 @@ def test_a_column_is_named_by_its_heading_or_else_by_its_number(
     heading: str, options: list[str], columns: dict[str, str | int], project, seqline
 ) -> None:
     (project / "mine.csv").write_text(f"{heading}\na b c,d\nb c d,e\n")
-    said = seqline(project, "add", "corpus", "mine.csv", *options)
-    assert (said.status, said.err) == (0, "")
+    result = seqline(project, "add", "corpus", "mine.csv", *options)
+    assert (result.status, result.err) == (0, "")
     assert corpus(project, "mine")["read"]["columns"] == columns
     rows = 2 if isinstance(columns["text"], str) else 3
-    assert f"{rows} labelled texts" in said.out
+    assert f"{rows} labelled texts" in result.out
 
 
 def test_a_digit_that_is_no_number_is_refused_as_a_column(project, seqline) -> None:
     (project / "mine.csv").write_text("text,label\na b c,d\n")
-    said = seqline(project, "add", "corpus", "mine.csv", "--text", "\u00b2")
-    assert said.status == 2
-    assert said.err == "seqline: --text: got \u00b2; expected one of the columns text, label.\n"
+    result = seqline(project, "add", "corpus", "mine.csv", "--text", "\u00b2")
+    assert result.status == 2
+    assert result.err == "seqline: --text: got \u00b2; expected one of the columns text, label.\n"

@@ -188,9 +188,9 @@ def test_settings_with_the_same_scores_are_said_to_be_equal(tmp_path: Path, seql
     (root / "presets").mkdir()
     for run_name in perfect:
         run_evaluate(root, run_name, "pairs")
-    said = seqline(root, "compare", "transformer", "seq2seq").out
-    assert "`seq2seq` and `transformer` have the same score over seeds and test sentences." in said
-    assert "better mean" not in said
+    text = seqline(root, "compare", "transformer", "seq2seq").out
+    assert "`seq2seq` and `transformer` have the same score over seeds and test sentences." in text
+    assert "better mean" not in text
 
 
 def project_with_report(evaluated: Path, tmp_path: Path) -> Path:

@@ -407,10 +407,10 @@ def test_check_refuses_in_one_line(
 ) -> None:
     edited(project, key, value)
     before = folder(project)
-    said = seqline(project, "check")
-    assert (said.status, said.out) == (2, "")
-    assert said.err.startswith(f"seqline: {line}"), said.err
-    assert said.err.count("\n") == 1
+    result = seqline(project, "check")
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"seqline: {line}"), result.err
+    assert result.err.count("\n") == 1
     assert folder(project) == before
 
 
@@ -457,21 +457,21 @@ def test_a_setting_of_an_unknown_family_or_task_is_refused_with_the_choices(
 ) -> None:
     for seed in (1, 2, 3):
         edited(project, f"runs.lstm-{seed}.{key}", value)
-    said = seqline(project, "check")
+    result = seqline(project, "check")
     known = {path.stem for path in (ROOT / "pipeline" / kind).glob("[a-z]*.py")}
     line = re.fullmatch(
-        rf"seqline: runs\.lstm-1\.{key}: got {value}; expected one of ([\w, ]+)\..*\n", said.err
+        rf"seqline: runs\.lstm-1\.{key}: got {value}; expected one of ([\w, ]+)\..*\n", result.err
     )
-    assert line is not None, said.err
+    assert line is not None, result.err
     assert set(line[1].split(", ")) == known
 
 
 def test_a_setting_without_a_run_is_named(project, seqline, edited) -> None:
     block = fast_yaml.load((project / "params.yaml").read_text())["settings"]["lstm"]
     edited(project, "settings.spare", block)
-    said = seqline(project, "check")
-    assert (said.status, said.err) == (0, "")
-    assert said.out.endswith("\nsettings without a run, which nothing reads: spare\n")
+    result = seqline(project, "check")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.endswith("\nsettings without a run, which nothing reads: spare\n")
 
 
 @pytest.mark.parametrize("section", ["settings", "corpora", "runs"])
@@ -527,8 +527,8 @@ def test_a_run_may_begin_from_one_that_reads_the_same_ids_but_not_in_a_circle(
     edited(project, "runs.bert-4", block | {"init_from": "bert-1", "seed": 4})
     assert seqline(project, "check").status == 0
     edited(project, "runs.bert-1.init_from", "bert-4")
-    said = seqline(project, "check")
-    assert said.err == (
+    result = seqline(project, "check")
+    assert result.err == (
         "seqline: runs.bert-4.init_from: got bert-1; expected a run that does not begin from this "
         "one.\n"
     )
@@ -542,12 +542,12 @@ def test_a_run_cannot_begin_from_one_that_reads_other_ids(project, seqline, edit
     edited(project, "corpora.others", other)
     run = content["runs"]["bert-1"] | {"init_from": "bert-1", "corpus": "others"}
     edited(project, "runs.further", run)
-    said = seqline(project, "check")
-    assert said.err.startswith(
+    result = seqline(project, "check")
+    assert result.err.startswith(
         "seqline: runs.further.init_from: got bert-1, which reads ids of toy_reviews; expected a "
         "run that "
     )
-    assert said.err.count("\n") == 1
+    assert result.err.count("\n") == 1
 
 
 def test_a_run_that_is_called_scratch_is_refused(project, seqline, edited) -> None:
@@ -751,10 +751,10 @@ def test_the_console_script_itself_ends_with_2_and_one_line(project, edited) -> 
 )
 def test_broken_file_is_reported_in_one_line(text: str, line: str, project, seqline) -> None:
     (project / "params.yaml").write_bytes(text.encode("latin-1"))
-    said = seqline(project, "check")
-    assert said.status == 2
-    assert line in said.err
-    assert said.err.count("\n") == 1
+    result = seqline(project, "check")
+    assert result.status == 2
+    assert line in result.err
+    assert result.err.count("\n") == 1
 
 
 def test_a_missing_file_says_where_it_was_looked_for(project, seqline) -> None:
@@ -852,8 +852,8 @@ def test_a_word_for_false_is_no_value_of_a_switch(project, seqline) -> None:
     path = project / "params.yaml"
     text = path.read_text()
     path.write_text(text.replace("  test: true", "  test: no"))
-    said = seqline(project, "check")
-    assert (said.status, said.err) == (
+    result = seqline(project, "check")
+    assert (result.status, result.err) == (
         2,
         "seqline: evaluation.test: got no; expected true or false.\n",
     )
@@ -1034,13 +1034,13 @@ def test_yaml_that_no_settings_need_is_refused_in_one_line(project, seqline, nam
     content, line = BROKEN[name]
     path = project / "params.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    said = seqline(project, "check")
-    assert said.status == 2
-    assert said.err.startswith("seqline: ")
-    assert line in said.err, said.err
-    assert said.err[:-1].isprintable()
-    assert said.err.endswith("\n")
-    assert len(said.err) < 600
+    result = seqline(project, "check")
+    assert result.status == 2
+    assert result.err.startswith("seqline: ")
+    assert line in result.err, result.err
+    assert result.err[:-1].isprintable()
+    assert result.err.endswith("\n")
+    assert len(result.err) < 600
 
 
 @pytest.mark.parametrize("name", ["a date", "a list in itself", "brackets", "an escape in a key"])
@@ -1080,11 +1080,11 @@ PLACES = {
 def test_settings_path_that_is_not_a_file_is_refused(project, seqline, make, file: str) -> None:
     (project / file).unlink()
     make(project / file)
-    said = seqline(project, "check")
-    assert said.status == 2
-    assert said.err.startswith("seqline: ")
-    assert f"{file}: {PLACES[make]}" in said.err
-    assert said.err.count("\n") == 1
+    result = seqline(project, "check")
+    assert result.status == 2
+    assert result.err.startswith("seqline: ")
+    assert f"{file}: {PLACES[make]}" in result.err
+    assert result.err.count("\n") == 1
 
 
 def test_a_byte_order_mark_before_the_settings_is_skipped_as_dvc_does(project, seqline) -> None:
@@ -1190,10 +1190,10 @@ def test_an_empty_section_or_run_is_refused_in_one_line(
         ("runs:\n  a-1:\n", "runs"),
     ):
         path.write_text(f"{above}\n{text}")
-        said = seqline(project, *command)
-        assert said.status == 2
-        assert said.err.startswith(f"seqline: {line}"), said.err
-        assert said.err.count("\n") == 1
+        result = seqline(project, *command)
+        assert result.status == 2
+        assert result.err.startswith(f"seqline: {line}"), result.err
+        assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", config.BLOCKS)

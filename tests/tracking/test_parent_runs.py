@@ -318,14 +318,24 @@ def test_the_source_of_the_corpus_does_not_change_the_digest() -> None:
     assert others == [first] * 2
 
 
-def test_a_parent_of_an_older_version_with_two_corpora_keeps_its_own(project: Path) -> None:
+def parent_of_an_older_version(project: Path) -> tuple[MlflowClient, Any]:
+    """The parent of three seeds, with the tag that left the corpus's settings out."""
     write_seeds(project, SCORES)
     tracking.sync(project)
     client = mlflow_store.connect(project)
     [parent] = parents(client)
-    former = setting_of("lstm-1", block_of(1), {})
-    assert former is not None
-    client.set_tag(parent.info.run_id, parent_runs.DIGEST, former.former_tag)
+    set_former_tag(client, parent)
+    return client, parent
+
+
+def set_former_tag(client: MlflowClient, parent: Any) -> None:
+    setting = setting_of("lstm-1", block_of(1), {})
+    assert setting is not None
+    client.set_tag(parent.info.run_id, parent_runs.DIGEST, setting.former_tag)
+
+
+def test_a_parent_of_an_older_version_with_two_corpora_keeps_its_own(project: Path) -> None:
+    client, parent = parent_of_an_older_version(project)
     # As an older version left them: a run on the corpus with other settings is a child too.
     experiment = parent.info.experiment_id
     tags = {"seqline.run": "lstm-9", "seqline.digest": "9" * 64, "seed": "9"}
@@ -342,20 +352,14 @@ def test_a_parent_of_an_older_version_with_two_corpora_keeps_its_own(project: Pa
     assert len(children(client, same)) == 3
 
     # On another corpus alone it is not theirs.
-    client.set_tag(parent.info.run_id, parent_runs.DIGEST, former.former_tag)
+    set_former_tag(client, parent)
     other = setting_of("lstm-1", block_of(1), {"corpus_settings.text.level": "char"})
     assert other is not None
     assert parent_runs._find(client, other, [client.get_run(parent.info.run_id)]) is None
 
 
 def test_a_parent_of_an_older_version_without_the_corpus_is_kept(project: Path) -> None:
-    write_seeds(project, SCORES)
-    tracking.sync(project)
-    client = mlflow_store.connect(project)
-    [parent] = parents(client)
-    former = setting_of("lstm-1", block_of(1), {})
-    assert former is not None
-    client.set_tag(parent.info.run_id, parent_runs.DIGEST, former.former_tag)
+    client, parent = parent_of_an_older_version(project)
     tracking.sync(project)
     [same] = parents(client)
     assert (same.info.run_id, same.data.tags) == (parent.info.run_id, parent.data.tags)

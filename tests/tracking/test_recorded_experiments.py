@@ -184,7 +184,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.long
 def test_experiments_in_deleted_copies_are_recorded_with_names_scores_and_times(
-    repository: Path, no_settings: None, monkeypatch: pytest.MonkeyPatch
+    repository: Path, no_settings: None
 ) -> None:
     times = {spool.key: (spool.start, spool.active) for spool in spools.pending(repository)}
     assert len(times) == 8, "beam9 trains nothing"
@@ -219,20 +219,6 @@ def test_experiments_in_deleted_copies_are_recorded_with_names_scores_and_times(
     assert settings["lstm hidden=32"]["seeds"] == 2.0
     assert round(settings["lstm hidden=32"]["score_deviation"], 3) == 0.707
 
-    record = experiments.RecordedExperiments(repository)
-    ids = {
-        experiment.name: record.run_ids(VERSION, experiment) or []
-        for experiment in experiments.find(repository)
-    }
-    assert {name: len(runs) for name, runs in ids.items()} == {
-        "wide": 2,
-        "wider": 2,
-        "lower": 2,
-        "beam9": 0,
-    }
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "paper")
-    assert "experiment wide: recorded lstm-1, lstm-2" in tracking.sync(repository)
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
     for seed in (1, 2):
         lowered = by_name[f"lstm-{seed} lowercase=true"]
         assert lowered.data.params["corpus_settings.text.lowercase"] == "true"
@@ -246,6 +232,26 @@ def test_experiments_in_deleted_copies_are_recorded_with_names_scores_and_times(
         key = run.data.tags["seqline.run"], run.data.tags["seqline.digest"]
         start, active = times[key]
         assert (run.info.start_time, run.info.end_time - run.info.start_time) == (start, active)
+
+
+@pytest.mark.long
+def test_an_experiment_is_read_once_for_each_store(
+    repository: Path, no_settings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that has changed only the search, whose runs are the project's."""
+    clone = tmp_path / "clone"
+    run(repository, "cp", "-a", str(repository), str(clone))
+    tracking.sync(clone)
+    record = experiments.RecordedExperiments(clone)
+    counts = {
+        experiment.name: len(record.run_ids(VERSION, experiment) or [])
+        for experiment in experiments.find(clone)
+    }
+    assert counts == dict.fromkeys(EXPERIMENTS, 2)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "paper")
+    assert "experiment wide: recorded lstm-1, lstm-2" in tracking.sync(clone)
+    run(clone, "rm", "-rf", str(clone / ".dvc/cache"))
+    assert "not recorded" not in tracking.sync(clone)
 
 
 @pytest.mark.long

@@ -247,12 +247,13 @@ def test_sync_does_not_wait_for_a_follower_that_the_system_lets_wait_nor_ends_it
     the run, and leaves."""
     finish(start_training(project, 40, 0.0, MLFLOW_TRACKING_URI=stalling))
     follower = wait_for(lambda: stopped_with_the_lock(project))
-    assert "lstm: " in tracking.sync(project)
-    assert (
-        f"finishing the record of lstm, which process {follower} began" in capsys.readouterr().err
-    )
-    assert followers(project) == [follower], "it was ended"
-    os.kill(follower, signal.SIGCONT)
+    try:
+        assert "lstm: " in tracking.sync(project)
+        message = f"finishing the record of lstm, which process {follower} began"
+        assert message in capsys.readouterr().err
+        assert followers(project) == [follower], "it was ended"
+    finally:
+        os.kill(follower, signal.SIGCONT)
     wait_for(lambda: not followers(project))
     assert curve(mlflow_store.connect(project), project) == list(range(1, 41))
     assert all_runs(mlflow_store.connect(project))[0].info.status == "FINISHED"
